@@ -1,0 +1,1 @@
+//! Governed tables, Flight SQL and HTTP pull.

@@ -1,0 +1,1 @@
+//! A node: configuration, stores, drivers and servers.

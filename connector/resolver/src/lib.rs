@@ -1,0 +1,1 @@
+//! DID resolution and guarded HTTP towards peers.

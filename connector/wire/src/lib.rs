@@ -1,0 +1,1 @@
+//! DSP and ODRL JSON-LD to domain types and back.

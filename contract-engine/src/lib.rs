@@ -1,0 +1,1 @@
+//! Negotiation and transfer machines of the Dataspace Protocol 2025-1, without input or output.

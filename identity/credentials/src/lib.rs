@@ -1,0 +1,1 @@
+//! DID documents, strict JWS and self-issued tokens.

@@ -1,0 +1,1 @@
+//! Evidence statements, comparison of two parties, off-line audit bundles.

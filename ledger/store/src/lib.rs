@@ -1,0 +1,1 @@
+//! Durable evidence log with tiles, index and group commit.

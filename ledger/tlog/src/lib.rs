@@ -1,0 +1,1 @@
+//! C2SP transparency log formats: Merkle tree, tiles, notes, checkpoints, proofs.

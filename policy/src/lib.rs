@@ -1,0 +1,1 @@
+//! ODRL policies: model, evaluation, explanation, checks, compilation and permits.
