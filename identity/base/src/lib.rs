@@ -6,8 +6,10 @@
 pub mod did;
 pub mod digest;
 pub mod json;
+pub mod keys;
 pub mod time;
 
 pub use did::{Did, ParseDidError};
 pub use digest::{Digest, HashKind, ParseDigestError};
+pub use keys::{PublicKey, SecretKey, Suite, VerifyError};
 pub use time::UnixMillis;
