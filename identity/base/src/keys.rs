@@ -44,8 +44,13 @@ impl Suite {
     }
 
     /// The suite that signs under this JOSE `alg`; the set is closed, so `none` and everything else is `None`.
+    ///
+    /// `Ed25519` is the fully specified name of RFC 9864 for what older peers call `EdDSA`.
     pub fn from_jose_alg(alg: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|suite| suite.jose_alg() == alg)
+        match alg {
+            "Ed25519" => Some(Self::Ed25519),
+            _ => Self::ALL.into_iter().find(|suite| suite.jose_alg() == alg),
+        }
     }
 
     /// The name used in texts and configuration: `ed25519`, `p256` or `sm2`.

@@ -40,14 +40,8 @@ impl PublicKey {
             ("OKP" | "EC", _) => return Err(ParseKeyError::JwkUnsupported { member: "crv" }),
             _ => return Err(ParseKeyError::JwkUnsupported { member: "kty" }),
         };
-        // RFC 9864 gives the fully specified name `Ed25519` beside the older `EdDSA`.
-        if let Some(alg) = members.get("alg") {
-            let known = alg
-                .as_str()
-                .is_some_and(|alg| alg == suite.jose_alg() || (suite == Suite::Ed25519 && alg == "Ed25519"));
-            if !known {
-                return Err(ParseKeyError::JwkUnsupported { member: "alg" });
-            }
+        if members.get("alg").is_some_and(|alg| alg.as_str().and_then(Suite::from_jose_alg) != Some(suite)) {
+            return Err(ParseKeyError::JwkUnsupported { member: "alg" });
         }
         if members.get("use").is_some_and(|purpose| purpose != "sig") {
             return Err(ParseKeyError::JwkUnsupported { member: "use" });
