@@ -465,10 +465,8 @@ impl<P: Protocol> Machine<P> {
         held.ours_last = Some(Applied { verb: pending.verb, event: pending.event });
         let peer = held.role.other();
         let crossed = std::mem::take(&mut held.crossed);
-        let (live, void): (Vec<_>, Vec<_>) =
-            crossed.into_iter().partition(|crossed| next_state::<P>(Some(next), peer, crossed.verb).is_some());
-        held.crossed = live;
-        void.iter().for_each(|crossed| self.remember_refusal(crossed.event));
+        let void = crossed.iter().filter(|crossed| next_state::<P>(Some(next), peer, crossed.verb).is_none());
+        void.for_each(|crossed| self.remember_refusal(crossed.event));
         self.link = Link::IDLE;
         vec![Effect::Save]
     }

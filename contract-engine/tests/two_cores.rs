@@ -63,7 +63,7 @@ struct World<P: Protocol> {
 #[derive(Clone, Debug)]
 enum Event {
     Propose { side: usize, verb: usize },
-    Deliver { pick: usize, again: usize, decline: bool },
+    Deliver { pick: usize, again: bool, decline: bool },
     Lose { pick: usize },
     Answer { pick: usize },
     LoseAnswer { pick: usize },
@@ -79,7 +79,7 @@ fn event() -> impl Strategy<Value = Event> {
     let pick = any::<usize>();
     prop_oneof![
         4 => (side.clone(), any::<usize>()).prop_map(|(side, verb)| Event::Propose { side, verb }),
-        6 => (pick, 0..4_usize, prop::bool::weighted(0.15))
+        6 => (pick, any::<bool>(), prop::bool::weighted(0.1))
             .prop_map(|(pick, again, decline)| Event::Deliver { pick, again, decline }),
         1 => pick.prop_map(|pick| Event::Lose { pick }),
         6 => pick.prop_map(|pick| Event::Answer { pick }),
@@ -131,8 +131,8 @@ impl<P: Protocol> World<P> {
             Event::Propose { side, verb } => self.propose(side, self.verbs[verb % self.verbs.len()]),
             Event::Deliver { pick, again, decline } if !self.requests.is_empty() => {
                 let index = pick % self.requests.len();
-                // Most copies are used up; one in four stays on the way and arrives again.
-                let request = if again == 0 { self.requests[index].clone() } else { self.requests.swap_remove(index) };
+                // Half of the copies are used up; the others stay on the way and arrive again.
+                let request = if again { self.requests[index].clone() } else { self.requests.swap_remove(index) };
                 self.deliver(request, decline);
             }
             Event::Lose { pick } if !self.requests.is_empty() => {
@@ -422,8 +422,24 @@ fn run<P: Protocol>(verbs: &'static [P::Verb], events: &[Event]) -> World<P> {
     world
 }
 
+/// Verbs in the mix in which they are proposed: those that loop come often, those that end come seldom.
+const NEGOTIATION_MIX: [negotiation::Verb; 26] = {
+    use negotiation::Verb::{Accept, Agree, Finalize, Offer, Request, Terminate, Verify};
+    [
+        Request, Offer, Request, Offer, Request, Offer, Request, Offer, Request, Offer, Request, Offer, Request, Offer,
+        Request, Offer, Request, Offer, Request, Offer, Accept, Agree, Verify, Verify, Finalize, Terminate,
+    ]
+};
+const TRANSFER_MIX: [transfer::Verb; 25] = {
+    use transfer::Verb::{Complete, Request, Start, Suspend, Terminate};
+    [
+        Request, Request, Start, Suspend, Start, Suspend, Start, Suspend, Start, Suspend, Start, Suspend, Start,
+        Suspend, Start, Suspend, Start, Suspend, Start, Suspend, Start, Suspend, Request, Complete, Terminate,
+    ]
+};
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(6000))]
 
     #[test]
     fn negotiations_stay_together(events in prop::collection::vec(event(), 0..120)) {
@@ -431,7 +447,17 @@ proptest! {
     }
 
     #[test]
-    fn transfers_stay_together(events in prop::collection::vec(event(), 0..160)) {
+    fn long_negotiations_stay_together(events in prop::collection::vec(event(), 0..400)) {
+        run::<Negotiation>(&NEGOTIATION_MIX, &events);
+    }
+
+    #[test]
+    fn transfers_stay_together(events in prop::collection::vec(event(), 0..120)) {
         run::<Transfer>(&transfer::Verb::ALL, &events);
+    }
+
+    #[test]
+    fn long_transfers_stay_together(events in prop::collection::vec(event(), 0..400)) {
+        run::<Transfer>(&TRANSFER_MIX, &events);
     }
 }
