@@ -1,1 +1,19 @@
-//! Evidence statements, comparison of two parties, off-line audit bundles.
+//! Evidence: what a node states about its own acts, how two parties' statements compare, and bundles that an
+//! auditor can hand to anyone.
+//!
+//! In scope: the statement and its signed form, the comparison, the bundle and its off-line verification.
+//! Out of scope: where entries are kept (`shuyu-ledger`) and how they are fetched. Nothing here reads a clock,
+//! a disk or a socket.
+
+pub mod bundle;
+pub mod compare;
+pub mod entry;
+pub mod statement;
+
+pub use bundle::{
+    Audit, Basis, Bundle, Conviction, ConvictionKind, NodeEvidence, NodeSummary, Observed, PairSummary, Picked,
+    ReadBundleError, Verdict, VerifyBundleError,
+};
+pub use compare::{Finding, Party, ProcessReport, Report, compare};
+pub use entry::{ENTRY_TYPE, MAX_ENTRY_BYTES, OpenError, SignError, open, peek, sign};
+pub use statement::{Act, ParseStatementError, Statement};

@@ -1,0 +1,91 @@
+//! The judgement over a bundle.
+
+mod node;
+
+use std::collections::BTreeSet;
+
+use shuyu_base::Did;
+
+use super::{
+    Audit, Basis, Bundle, Conviction, ConvictionKind, NodeEvidence, NodeSummary, PairSummary, Verdict,
+    VerifyBundleError,
+};
+use crate::compare::{Finding, Party, compare};
+use node::Checked;
+
+pub(super) fn audit(bundle: &Bundle) -> Result<Audit, VerifyBundleError> {
+    let mut seen: BTreeSet<&Did> = BTreeSet::new();
+    let mut checked = Vec::new();
+    for node in &bundle.nodes {
+        if !seen.insert(&node.did) {
+            return Err(VerifyBundleError::Twice { did: node.did.clone() });
+        }
+        checked.push((node, node::check(node)?));
+    }
+    let mut convictions = Vec::new();
+    let mut pairs = Vec::new();
+    for (at, (node, one)) in checked.iter().enumerate() {
+        convictions.extend(one.convictions.iter().cloned());
+        for (peer, other) in checked.iter().skip(at + 1) {
+            pairs.extend(compare_pair((node, one), (peer, other), &mut convictions));
+        }
+    }
+    let nodes = checked.into_iter().map(|(node, one)| summary(node, one)).collect();
+    let verdict = if convictions.is_empty() { Verdict::Holds } else { Verdict::DoesNotHold(convictions) };
+    Ok(Audit { verdict, nodes, pairs })
+}
+
+fn summary(node: &NodeEvidence, one: Checked) -> NodeSummary {
+    let is_whole = one.is_whole;
+    NodeSummary {
+        did: node.did.clone(),
+        vkey: node.vkey.clone(),
+        head: one.head,
+        entry_count: one.entry_count,
+        is_whole,
+    }
+}
+
+/// Compares two nodes; nothing where they have no process in common.
+fn compare_pair(
+    (a, a_has): (&NodeEvidence, &Checked),
+    (b, b_has): (&NodeEvidence, &Checked),
+    convictions: &mut Vec<Conviction>,
+) -> Option<PairSummary> {
+    let party = |node: &'_ NodeEvidence, has: &'_ Checked| (node.did.clone(), has.seen_at);
+    let ((a_did, a_seen), (b_did, b_seen)) = (party(a, a_has), party(b, b_has));
+    let mut report = compare(
+        Party { did: &a_did, statements: &a_has.statements, seen_at: a_seen },
+        Party { did: &b_did, statements: &b_has.statements, seen_at: b_seen },
+    );
+    let is_whole = a_has.is_whole && b_has.is_whole;
+    if !is_whole {
+        // What is absent may be in the part that is not here.
+        report.processes.iter_mut().for_each(|one| one.findings.retain(Finding::stands_on_part));
+    }
+    if report.processes.is_empty() {
+        return None;
+    }
+    for (process, finding) in report.faults() {
+        let detail = format!("process `{process}`: {finding}");
+        convictions.push(match finding {
+            Finding::Replayed { by, .. } => signed(ConvictionKind::Replayed, by, detail),
+            Finding::OutOfSequence { by, .. } => signed(ConvictionKind::OutOfSequence, by, detail),
+            Finding::Missing { .. }
+            | Finding::Extra { .. }
+            | Finding::Contradicting { .. }
+            | Finding::Pending { .. }
+            | Finding::UsageUnacknowledged { .. } => Conviction {
+                kind: ConvictionKind::Disagreement,
+                basis: Basis::PartiesDisagree,
+                who: vec![a_did.clone(), b_did.clone()],
+                detail,
+            },
+        });
+    }
+    Some(PairSummary { a: a_did, b: b_did, report, is_whole })
+}
+
+fn signed(kind: ConvictionKind, who: &Did, detail: String) -> Conviction {
+    Conviction { kind, basis: Basis::SignedByAccused, who: vec![who.clone()], detail }
+}
