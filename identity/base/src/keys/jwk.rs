@@ -33,11 +33,14 @@ impl PublicKey {
         if let Some(member) = PRIVATE_MEMBERS.into_iter().find(|member| members.contains_key(*member)) {
             return Err(ParseKeyError::JwkPrivate { member });
         }
-        let suite = match (text(members, "kty")?, text(members, "crv")?) {
-            ("OKP", "Ed25519") => Suite::Ed25519,
-            ("EC", "P-256") => Suite::P256,
-            ("EC", "SM2") => Suite::Sm2,
-            ("OKP" | "EC", _) => return Err(ParseKeyError::JwkUnsupported { member: "crv" }),
+        let suite = match text(members, "kty")? {
+            "OKP" if text(members, "crv")? == "Ed25519" => Suite::Ed25519,
+            "EC" => match text(members, "crv")? {
+                "P-256" => Suite::P256,
+                "SM2" => Suite::Sm2,
+                _ => return Err(ParseKeyError::JwkUnsupported { member: "crv" }),
+            },
+            "OKP" => return Err(ParseKeyError::JwkUnsupported { member: "crv" }),
             _ => return Err(ParseKeyError::JwkUnsupported { member: "kty" }),
         };
         if members.get("alg").is_some_and(|alg| alg.as_str().and_then(Suite::from_jose_alg) != Some(suite)) {
