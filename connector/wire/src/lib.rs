@@ -1,1 +1,3 @@
 //! DSP and ODRL JSON-LD to domain types and back.
+
+pub mod odrl;
