@@ -474,7 +474,9 @@ impl Program {
                     continue;
                 }
                 Op::Close(group) => open.get(depth + 1).map_or(Outcome::Unknown, |inner| inner.value(*group)),
-                op => self.test(op, request, slots),
+                Op::Unknown | Op::Holds | Op::Range { .. } | Op::Among { .. } | Op::Under { .. } | Op::Duty(_) => {
+                    self.test(&instruction.op, request, slots)
+                }
             };
             let Some(group) = open.get_mut(depth) else { return Outcome::Unknown };
             group.join(outcome);

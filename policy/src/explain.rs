@@ -19,10 +19,18 @@ pub enum Lang {
     Zh,
 }
 
+/// What the first line of a policy says.
+struct Heading<'a> {
+    kind: PolicyKind,
+    uid: &'a str,
+    from: Option<&'a str>,
+    to: Option<&'a str>,
+    asset: Option<&'a str>,
+}
+
 /// The words of one language.
 struct Words {
-    /// Heading of a policy: kind, identifier, granting party, granted party, asset.
-    heading: fn(PolicyKind, &str, Option<&str>, Option<&str>, Option<&str>) -> String,
+    heading: fn(&Heading<'_>) -> String,
     permits: &'static str,
     forbids: &'static str,
     owes: &'static str,
@@ -71,15 +79,13 @@ impl Lang {
 /// The policy in words, several lines, without a line break at the end.
 pub fn words(policy: &Policy, lang: Lang) -> String {
     let words = lang.words();
-    let party = |did: &Option<shuyu_base::Did>| did.as_ref().map(|did| did.as_str().to_owned());
-    let (assigner, assignee) = (party(&policy.assigner), party(&policy.assignee));
-    let mut lines = vec![(words.heading)(
-        policy.kind,
-        &policy.uid,
-        assigner.as_deref(),
-        assignee.as_deref(),
-        policy.target.as_deref(),
-    )];
+    let mut lines = vec![(words.heading)(&Heading {
+        kind: policy.kind,
+        uid: &policy.uid,
+        from: policy.assigner.as_ref().map(|did| did.as_str()),
+        to: policy.assignee.as_ref().map(|did| did.as_str()),
+        asset: policy.target.as_deref(),
+    })];
     if policy.permissions.is_empty() {
         lines.push(words.permits_nothing.to_owned());
     }
@@ -90,7 +96,24 @@ pub fn words(policy: &Policy, lang: Lang) -> String {
         lines.push((words.conflict)(policy.conflict).to_owned());
     }
     lines.push(words.closing.to_owned());
-    lines.join("\n")
+    join(&lines)
+}
+
+/// The lines as one text, in which foreign text can neither steer a terminal nor turn the direction of writing.
+fn join(lines: &[String]) -> String {
+    let lines = lines.iter().map(|line| {
+        line.chars().fold(String::with_capacity(line.len()), |mut text, c| {
+            if c.is_control()
+                || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+            {
+                text.extend(c.escape_unicode());
+            } else {
+                text.push(c);
+            }
+            text
+        })
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 impl Decision {
@@ -100,7 +123,7 @@ impl Decision {
         let rule = self.ruling.rule.map(|rule| rule.path()).unwrap_or_default();
         let mut lines = vec![(words.reason)(self.ruling.reason, (words.action)(self.action), &rule)];
         lines.extend(self.steps.iter().filter_map(|step| words.step(step)));
-        lines.join("\n")
+        join(&lines)
     }
 }
 
@@ -249,6 +272,12 @@ mod tests {
         let asked = Request { purpose: Some("marketing".into()), ..request() };
         let decision = evaluate(&sample(), &asked);
         assert_snapshot!(format!("{}\n\n{}", decision.words(Lang::En), decision.words(Lang::Zh)));
+    }
+
+    #[test]
+    fn foreign_text_cannot_steer_a_terminal() {
+        let named = Policy::new("urn:\u{1b}[2J\n\u{202e}x", PolicyKind::Set);
+        assert!(words(&named, Lang::En).starts_with("Policy `urn:\\u{1b}[2J\\u{a}\\u{202e}x`."));
     }
 
     proptest! {

@@ -1,6 +1,6 @@
 //! The English words.
 
-use super::Words;
+use super::{Heading, Words};
 use crate::evaluate::{Outcome, Reason, Why};
 use crate::mask::Mask;
 use crate::model::{Conflict, Group, PolicyKind};
@@ -39,7 +39,8 @@ pub(super) const WORDS: Words = Words {
     plan: "row filter and masks",
 };
 
-fn heading(kind: PolicyKind, uid: &str, from: Option<&str>, to: Option<&str>, asset: Option<&str>) -> String {
+fn heading(heading: &Heading<'_>) -> String {
+    let Heading { kind, uid, from, to, asset } = heading;
     let kind = match kind {
         PolicyKind::Set => "Policy",
         PolicyKind::Offer => "Offer",
