@@ -137,6 +137,9 @@ fn constraint(path: &str, value: &Value, depth_left: usize) -> Result<Constraint
             return Ok(make(each(path, name, members, |path, value| constraint(path, value, deeper))?));
         }
     }
+    if object.take("andSequence").is_some() {
+        return Err(object.unsupported("andSequence"));
+    }
     let left = object.need("leftOperand")?;
     let left = left_operand(&format!("{path}.leftOperand"), left)?;
     let operator = object.need("operator")?;
@@ -338,7 +341,7 @@ impl<'a> Object<'a> {
 
     fn take(&mut self, name: &str) -> Option<&'a Value> {
         let at = self.members.iter().position(|(known, ..)| *known == name)?;
-        Some(self.members.swap_remove(at).2)
+        Some(self.members.remove(at).2)
     }
 
     fn need(&mut self, name: &'static str) -> Result<&'a Value, OdrlError> {

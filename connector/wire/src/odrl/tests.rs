@@ -194,7 +194,7 @@ fn members_that_could_change_the_meaning_are_refused() {
     let message = "`permission[0].constraint[0]`: member `leftOperand` is not supported";
     refused(&both, "permission[0].constraint[0]", message);
     let sequence = with(CONSTRAINT, json!({ "andSequence": [] }));
-    let message = "`permission[0].constraint[0]`: member `leftOperand` is missing";
+    let message = "`permission[0].constraint[0]`: member `andSequence` is not supported";
     refused(&sequence, "permission[0].constraint[0]", message);
     let refined = json!({ "@id": "use", "refinement": [] });
     let wanted = "`permission[0].action` must be one name, or an object with `@id` alone";
