@@ -1,3 +1,4 @@
 //! DSP and ODRL JSON-LD to domain types and back.
 
+pub mod dsp;
 pub mod odrl;
