@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use shuyu_base::{Did, json};
+use shuyu_base::Did;
 use shuyu_credentials::document::MAX_DOCUMENT_BYTES;
 use shuyu_credentials::{
     DidDocument, LocalDidError, ParseDocumentError, Scheme, WebLocation, WebLocationError, local_document,
@@ -162,16 +162,19 @@ impl DidResolver {
     /// # Errors
     /// As [`Self::resolve`].
     pub async fn refresh(&self, did: &Did) -> Resolution {
+        self.forget_if_old(did);
+        self.resolve(did).await
+    }
+
+    fn forget_if_old(&self, did: &Did) {
         let now = Instant::now();
-        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let is_old = |entry: &Entry| {
             entry.outcome.get().is_some_and(|(at, _)| MIN_REFRESH.min(self.fresh_for) <= now.duration_since(*at))
         };
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         if entries.get(did).is_some_and(is_old) {
             entries.remove(did);
         }
-        drop(entries);
-        self.resolve(did).await
     }
 
     /// The entry to wait on: the present one if it is fresh or being fetched, else a new one.
@@ -222,12 +225,7 @@ impl DidResolver {
             return Err(failed(HttpError::Status { url: url.into(), status: response.status }));
         }
         tracing::debug!(%did, %url, bytes = response.body.len(), "fetched did document");
-        DidDocument::parse(&response.body, did).map_err(|source| match source {
-            ParseDocumentError::Json(source @ json::ParseJsonError::Syntax(_)) => {
-                failed(HttpError::NotJson { url: url.into(), source })
-            }
-            source => ResolveError::Document { did: did.clone(), source },
-        })
+        DidDocument::parse(&response.body, did).map_err(|source| ResolveError::Document { did: did.clone(), source })
     }
 }
 

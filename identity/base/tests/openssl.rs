@@ -1,4 +1,10 @@
-//! The system's openssl as a second opinion: it reads our key files and checks our signatures, and we check its.
+//! The system's openssl as a second opinion: it reads our key files and checks our signatures, and we read its.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "helpers of a test; a panic is its failure"
+)]
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};

@@ -232,9 +232,9 @@ impl DidDocument {
         }
         for relationship in Relationship::ALL {
             for entry in list(members, relationship.member(), MAX_REFERENCES)? {
-                match entry {
-                    Value::String(reference) => reader.reference(reference, relationship),
-                    _ => reader.method(entry, Some(relationship))?,
+                match entry.as_str() {
+                    Some(reference) => reader.reference(reference, relationship),
+                    None => reader.method(entry, Some(relationship))?,
                 }
             }
         }
@@ -370,10 +370,8 @@ fn read_service(entry: &Value, did: &Did, services: &mut Vec<Service>) -> Result
     let Some(Value::String(endpoint)) = members.get("serviceEndpoint") else { return Ok(()) };
     let url = Some(endpoint.as_str()).filter(short).and_then(|text| Url::parse(text).ok());
     let Some(endpoint) = url.filter(|url| matches!(url.scheme(), "http" | "https")) else { return Ok(()) };
-    let kinds: Vec<&Value> = match members.get("type").ok_or(bad("service.type"))? {
-        Value::Array(kinds) => kinds.iter().collect(),
-        kind => vec![kind],
-    };
+    let kind = members.get("type").ok_or(bad("service.type"))?;
+    let kinds = kind.as_array().map_or(std::slice::from_ref(kind), Vec::as_slice);
     for kind in kinds {
         let kind = kind.as_str().filter(short).ok_or(bad("service.type"))?.to_owned();
         services.push(Service { id: absolute(id, did), kind, endpoint: endpoint.clone() });

@@ -151,10 +151,12 @@ fn envelope(pem: &str) -> Result<SecretDocument, KeyFileError> {
 fn sealed(document: &SecretDocument) -> Result<EncryptedPrivateKeyInfoRef<'_>, KeyFileError> {
     let info =
         EncryptedPrivateKeyInfoRef::try_from(document.as_bytes()).map_err(|_| KeyFileError::UnsupportedEncryption)?;
-    match &info.encryption_algorithm {
-        EncryptionScheme::Pbes2(scheme) if is_affordable(&scheme.kdf) => Ok(info),
-        _ => Err(KeyFileError::UnsupportedEncryption), // PBES1, or what a foreign enum may grow.
+    if let EncryptionScheme::Pbes2(scheme) = &info.encryption_algorithm
+        && is_affordable(&scheme.kdf)
+    {
+        return Ok(info);
     }
+    Err(KeyFileError::UnsupportedEncryption)
 }
 
 /// Bounds the work a key file asks for. The lower bounds matter too: N = 0 makes the library below panic.
