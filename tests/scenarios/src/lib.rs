@@ -1,0 +1,18 @@
+//! A harness for stories between real `shuyu` processes on loopback.
+//!
+//! In scope: starting, killing and asking nodes; a participant of our own that may misbehave; killing a process at
+//! a chosen effect. Out of scope: anything that a node does inside; these tests see what a stranger sees.
+//!
+//! The command is taken from `SHUYU_BIN`, else from beside the test executable.
+#![expect(clippy::expect_used, clippy::panic, reason = "a harness of tests: its failure is the failure of the test")]
+
+pub mod clock;
+pub mod effects;
+pub mod node;
+pub mod rogue;
+pub mod space;
+
+pub use effects::KillPlan;
+pub use node::{Answer, Node, Ran, Wish, eventually};
+pub use rogue::Rogue;
+pub use space::{Pair, constraint, policy};
