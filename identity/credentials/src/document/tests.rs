@@ -85,6 +85,7 @@ fn what_is_written_reads_back() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table of every rule")]
 fn documents_that_break_a_rule_are_refused() {
     let with = |path: &str, value: Value| {
         let mut document = good();
