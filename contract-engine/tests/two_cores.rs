@@ -1,6 +1,8 @@
 //! Two cores over a link that loses, repeats, delays and reorders, with proposals that cross and crashes at any
 //! point. Named invariants hold after every event, and once the link heals both sides meet.
 
+#![expect(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a failed step is a failed test")]
+
 use proptest::prelude::*;
 use shuyu_base::{Digest, UnixMillis};
 use shuyu_contract_engine::{

@@ -1,5 +1,7 @@
 //! Queries, pages and cursors.
 
+#![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
+
 use proptest::prelude::*;
 use shuyu_base::{Digest, UnixMillis};
 use shuyu_catalog::{

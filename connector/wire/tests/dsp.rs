@@ -1,5 +1,7 @@
 //! Shapes of the DSP 2025-1 messages, what is refused and where, and round trips.
 
+#![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use shuyu_base::{Did, UnixMillis};

@@ -64,10 +64,7 @@ impl CatalogRequest {
         for at in message.maybe_items("filter", Query::MAX_FILTERS)? {
             let condition = at.clone().object()?;
             let value = condition.need("value")?;
-            let values = match value.value {
-                Value::Array(_) => value.items(Query::MAX_VALUES)?,
-                _ => vec![value],
-            };
+            let values = if value.value.is_array() { value.items(Query::MAX_VALUES)? } else { vec![value] };
             let texts: Result<Vec<&str>, _> = values.iter().map(|value| value.text(Query::MAX_VALUE_BYTES)).collect();
             let property = condition.text("property", MAX_ID_BYTES)?;
             let filter = Filter::new(property, condition.text("operator", MAX_ID_BYTES)?, &texts?);

@@ -245,16 +245,12 @@ impl ProtocolError {
 pub(super) fn open(value: &Value) -> Result<Object<'_>, DecodeError> {
     let message = At::new(value).object()?;
     let context = message.need("@context")?;
-    let names_ours = match context.value {
-        Value::String(text) => text == CONTEXT,
-        _ => {
-            let mut found = false;
-            for item in context.items(MAX_CONTEXTS)? {
-                found |= item.text(CallbackUrl::MAX_BYTES)? == CONTEXT;
-            }
-            found
-        }
-    };
+    // A bare text stands for a list of one, as in an example of the catalogue binding.
+    let contexts = if context.value.is_string() { vec![context.clone()] } else { context.items(MAX_CONTEXTS)? };
+    let mut names_ours = false;
+    for item in contexts {
+        names_ours |= item.text(CallbackUrl::MAX_BYTES)? == CONTEXT;
+    }
     if !names_ours {
         return Err(context.error(Problem::Unknown(format!("a list with `{CONTEXT}`"))));
     }

@@ -88,10 +88,8 @@ impl<'a> At<'a> {
     }
 
     pub fn object(self) -> Result<Object<'a>, DecodeError> {
-        match self.value {
-            Value::Object(members) => Ok(Object { members, path: self.path }),
-            _ => Err(self.error(Problem::NotA("an object"))),
-        }
+        let Value::Object(members) = self.value else { return Err(self.error(Problem::NotA("an object"))) };
+        Ok(Object { members, path: self.path })
     }
 
     /// A text of 1 to `max_bytes` bytes.
