@@ -1,0 +1,104 @@
+//! `shuyu ledger`: the node's evidence.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use serde_json::Value;
+
+use crate::context::Globals;
+use crate::failure::{Failure, Outcome};
+use crate::{ledger_verify, print};
+
+/// Commands about the ledger.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show the latest entries
+    #[command(after_help = "Examples:
+  shuyu ledger tail
+  shuyu ledger tail --limit 100 --process urn:uuid:...
+  shuyu ledger tail --from 0 --limit 1000 --output json")]
+    Tail(Tail),
+    /// Prove that an entry is in the log, as a C2SP tlog-proof that checks off line
+    #[command(after_help = "Example:\n  shuyu ledger prove 17 --file entry-17.tlog-proof")]
+    Prove(Prove),
+    /// Check a whole ledger: every hash, every signature, nothing missing
+    #[command(after_help = "Examples:
+  shuyu ledger verify                            the ledger of --dir, off line
+  shuyu ledger verify holder/ledger              a ledger directory or a copy of one, off line
+  shuyu ledger verify http://127.0.0.1:7101/ledger
+  shuyu ledger verify copy-of-ledger --node did:web:localhost%3A7101 --proof proof.json
+
+Exit code 0 verified, 2 does not hold, 3 cannot be read.")]
+    Verify(ledger_verify::Verify),
+}
+
+/// Which entries.
+#[derive(Debug, Args)]
+pub struct Tail {
+    /// At most this many
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    limit: u64,
+    /// Start at this index instead of at the end
+    #[arg(long, value_name = "INDEX")]
+    from: Option<u64>,
+    /// Only entries of this negotiation, transfer or use
+    #[arg(long, value_name = "PID")]
+    process: Option<String>,
+}
+
+/// Which entry.
+#[derive(Debug, Args)]
+pub struct Prove {
+    /// Index of the entry, counted from 0
+    index: u64,
+    /// Write to this file instead of stdout
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+}
+
+/// Runs a command about the ledger.
+pub async fn run(globals: &Globals, command: &Command) -> Outcome {
+    match command {
+        Command::Tail(which) => tail(globals, which).await,
+        Command::Prove(which) => prove(globals, which).await,
+        Command::Verify(which) => ledger_verify::run(globals, which).await,
+    }
+}
+
+async fn tail(globals: &Globals, which: &Tail) -> Outcome {
+    let api = globals.api()?;
+    let from = match which.from {
+        Some(from) => from,
+        None if which.process.is_some() => 0,
+        None => {
+            let size = api.get("v1/ledger").await?.value.get("size").and_then(Value::as_u64).unwrap_or_default();
+            size.saturating_sub(which.limit)
+        }
+    };
+    let mut query = vec![("from", from.to_string()), ("limit", which.limit.to_string())];
+    query.extend(which.process.clone().map(|process| ("process", process)));
+    let answer = api.get_with("v1/ledger/entries", &query).await?;
+    globals.listing(
+        &answer,
+        &[
+            ("INDEX", "/index"),
+            ("AT", "/statement/at"),
+            ("ACT", "/statement/act"),
+            ("KIND", "/statement/kind"),
+            ("SEQ", "/statement/seq"),
+            ("WITH", "/statement/with"),
+            ("PROCESS", "/statement/process"),
+        ],
+    )
+}
+
+async fn prove(globals: &Globals, which: &Prove) -> Outcome {
+    let answer = globals.api()?.get(&format!("v1/ledger/proof/{}", which.index)).await?;
+    let Some(file) = &which.file else {
+        return print::line(&answer.text);
+    };
+    std::fs::write(file, answer.text.as_bytes())
+        .map_err(|error| Failure::failed(format_args!("could not write `{}`: {error}", file.display())))?;
+    globals.say(format_args!("wrote the proof of entry {} to {}", which.index, file.display()));
+    Ok(())
+}

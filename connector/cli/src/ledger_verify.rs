@@ -1,0 +1,338 @@
+//! Checking a whole ledger from its files: a directory, a copy of one, or a served ledger.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use clap::Args;
+use serde_json::json;
+use shuyu_base::keys::PublicKey;
+use shuyu_base::{Did, HashKind, UnixMillis};
+use shuyu_credentials::DidDocument;
+use shuyu_evidence::{Bundle, NodeEvidence, Observed, Verdict};
+use shuyu_node::config::FILE_NAME;
+use shuyu_resolver::{DidResolver, Http, HttpOptions};
+use shuyu_tlog::tile::{TILE_WIDTH, tile_bytes};
+use shuyu_tlog::{Checkpoint, LogVerifier, Note, SignedCheckpoint, Tile, TilePath, Vkey, read_bundle, tiles_of};
+use url::Url;
+
+use crate::context::Globals;
+use crate::failure::{Failure, Outcome, chain};
+use crate::node_dir::{self, NodeKeys};
+use crate::{access, print};
+
+/// Most entries of a ledger checked in memory: beyond it, use a regulator's node, which keeps a mirror on disk.
+const MAX_ENTRIES: u64 = 1 << 24;
+
+/// Most bytes of a ledger checked in memory.
+const MAX_LEDGER_BYTES: usize = 1 << 30;
+
+/// Largest single file: a full bundle of the largest entries.
+const MAX_FILE_BYTES: usize = shuyu_tlog::bundle::MAX_BUNDLE_BYTES;
+
+/// Longest silence of a served ledger.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// Which ledger.
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// A ledger directory, a node directory, or the URL of a served ledger; by default the ledger of --dir
+    place: Option<String>,
+    /// Key of the log (a C2SP vkey) that you know from elsewhere; by default the one the ledger shows
+    #[arg(long, value_name = "VKEY", conflicts_with = "node")]
+    vkey: Option<String>,
+    /// Owner of the log: its DID document is resolved, and the statements' signatures are checked too
+    #[arg(long, value_name = "DID")]
+    node: Option<Did>,
+    /// Write what was checked as a bundle, for `shuyu audit bundle verify`
+    #[arg(long, value_name = "FILE", requires = "node")]
+    proof: Option<PathBuf>,
+}
+
+/// What was verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summary {
+    /// Name of the log.
+    pub origin: String,
+    /// Entries up to the signed head.
+    pub size: u64,
+    /// Root of the tree over them.
+    pub root: String,
+    /// Whether the statements' own signatures were checked as well.
+    pub has_statements: bool,
+}
+
+/// The owner of a log and the document with its keys.
+struct Owner {
+    did: Did,
+    document: DidDocument,
+}
+
+/// A ledger's files.
+struct Files {
+    checkpoint: Vec<u8>,
+    tiles: BTreeMap<TilePath, Vec<u8>>,
+}
+
+/// Where a ledger's files come from.
+enum Source {
+    Dir(PathBuf),
+    Web(Url),
+}
+
+/// Runs `shuyu ledger verify`.
+pub async fn run(globals: &Globals, wish: &Verify) -> Outcome {
+    let source = source(globals, wish.place.as_deref())?;
+    let files = source.read().await?;
+    let outcome = match (&wish.node, &wish.vkey) {
+        (Some(did), _) => judge(&resolve(did).await?, &files, wish.proof.as_deref()),
+        (None, Some(text)) => check(&parse_vkey(text)?, None, &files),
+        (None, None) => match source.keys()? {
+            Some(keys) => with_keys(&keys, &files),
+            None => check(&source.vkey().await?, None, &files),
+        },
+    };
+    if let (Some(proof), Err(failure)) = (&wish.proof, &outcome)
+        && proof.exists()
+    {
+        globals.say(format_args!("wrote the proof to {}", proof.display()));
+        return Err(Failure {
+            hint: Some(format!("`shuyu audit bundle verify {}` shows it to anyone", proof.display())),
+            ..copy(failure)
+        });
+    }
+    let summary = outcome?;
+    if globals.is_json() {
+        let all = json!({"origin": summary.origin, "size": summary.size, "root": summary.root,
+            "statements": summary.has_statements, "verified": true});
+        return print::line(&all.to_string());
+    }
+    print::line(&format!("verified: {} entries of {}", summary.size, print::clean(&summary.origin)))?;
+    globals.detail(format_args!("root {}", summary.root));
+    if !summary.has_statements {
+        globals.say(format_args!("the statements' own signatures were not checked: add --node DID"));
+    }
+    Ok(())
+}
+
+fn copy(failure: &Failure) -> Failure {
+    Failure {
+        kind: failure.kind,
+        status: failure.status,
+        message: failure.message.clone(),
+        explanation: failure.explanation.clone(),
+        hint: failure.hint.clone(),
+    }
+}
+
+/// Checks the ledger of a node directory with the node's own keys.
+///
+/// # Errors
+/// Exit code 2 if it does not hold, 3 if it cannot be read.
+pub async fn of_node(dir: &Path, keys: &NodeKeys) -> Outcome<Summary> {
+    with_keys(keys, &Source::Dir(dir.join("ledger")).read().await?)
+}
+
+fn with_keys(keys: &NodeKeys, files: &Files) -> Outcome<Summary> {
+    let origin = peek_head(&files.checkpoint)?.origin;
+    let vkey = Vkey::new(&origin, keys.ledger.clone())
+        .map_err(|error| Failure::invalid(format_args!("the node's ledger key: {}", chain(&error))))?;
+    check(&vkey, Some(&keys.signing), files)
+}
+
+fn source(globals: &Globals, place: Option<&str>) -> Outcome<Source> {
+    let Some(place) = place else { return Ok(Source::Dir(globals.node_dir()?.join("ledger"))) };
+    if place.starts_with("http://") || place.starts_with("https://") {
+        let base = if place.ends_with('/') { place.to_owned() } else { format!("{place}/") };
+        let url = base.parse().map_err(|error| Failure::usage(format_args!("`{place}`: {error}")))?;
+        return Ok(Source::Web(url));
+    }
+    let dir = PathBuf::from(place);
+    let is_node_dir = dir.join(FILE_NAME).exists();
+    Ok(Source::Dir(if is_node_dir { dir.join("ledger") } else { dir }))
+}
+
+impl Source {
+    async fn read(&self) -> Outcome<Files> {
+        let checkpoint = self.file("checkpoint").await?;
+        let head = peek_head(&checkpoint)?;
+        if MAX_ENTRIES < head.size {
+            let failure = Failure::invalid(format_args!(
+                "the ledger has {} entries, at most {MAX_ENTRIES} are checked here",
+                head.size
+            ));
+            return Err(failure.hint("follow it with a regulator's node: `shuyu audit follow DID`"));
+        }
+        let mut tiles = BTreeMap::new();
+        let mut total = 0;
+        for path in tiles_of(head.size) {
+            let bytes = self.file(&path.to_string()).await?;
+            total += bytes.len();
+            if MAX_LEDGER_BYTES < total {
+                return Err(Failure::invalid(format_args!("the ledger is over {MAX_LEDGER_BYTES} bytes")));
+            }
+            tiles.insert(path, bytes);
+        }
+        Ok(Files { checkpoint, tiles })
+    }
+
+    async fn file(&self, name: &str) -> Outcome<Vec<u8>> {
+        match self {
+            Self::Dir(dir) => crate::context::read_file(&dir.join(name), MAX_FILE_BYTES as u64),
+            Self::Web(base) => fetch(base, name).await,
+        }
+    }
+
+    /// The key that the ledger itself shows.
+    async fn vkey(&self) -> Outcome<Vkey> {
+        let text = self
+            .file("vkey")
+            .await
+            .map_err(|failure| failure.hint("whose ledger is it? give --node DID, or --vkey with the key you know"))?;
+        parse_vkey(String::from_utf8_lossy(&text).trim())
+    }
+
+    /// The node's own keys, where the ledger lies in its node directory.
+    fn keys(&self) -> Outcome<Option<NodeKeys>> {
+        let Self::Dir(dir) = self else { return Ok(None) };
+        let node_dir = match dir.parent() {
+            Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+            Some(parent) => parent,
+            None => return Ok(None),
+        };
+        if !node_dir.join(FILE_NAME).exists() || dir.file_name() != Some("ledger".as_ref()) {
+            return Ok(None);
+        }
+        let config = node_dir::read(node_dir)?.config;
+        node_dir::keys(node_dir, &config).map(Some)
+    }
+}
+
+async fn fetch(base: &Url, name: &str) -> Outcome<Vec<u8>> {
+    let url = base.join(name).map_err(|error| Failure::invalid(format_args!("`{name}`: {error}")))?;
+    let unreadable = |why: String| Failure::invalid(format_args!("could not read {url}: {why}"));
+    let request = access::http(SILENCE)?.get(url.clone()).send().await;
+    let mut answer = request.map_err(|error| unreadable(chain(&error)))?;
+    if !answer.status().is_success() {
+        return Err(unreadable(answer.status().to_string()));
+    }
+    let mut bytes = Vec::new();
+    while let Some(chunk) = answer.chunk().await.map_err(|error| unreadable(chain(&error)))? {
+        if MAX_FILE_BYTES < bytes.len() + chunk.len() {
+            return Err(unreadable(format!("over {MAX_FILE_BYTES} bytes")));
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
+}
+
+/// A document as peers would resolve it; plain http only where the DID itself names this machine.
+async fn resolve(did: &Did) -> Outcome<Owner> {
+    let is_here = shuyu_credentials::WebLocation::from_did(did).is_ok_and(|place| place.is_loopback());
+    let http = Http::new(HttpOptions { insecure_loopback: is_here, ..HttpOptions::default() })
+        .map_err(|error| Failure::failed(chain(&error)))?;
+    let document = DidResolver::new(http).resolve(did).await.map_err(|error| {
+        Failure::invalid(format_args!("could not resolve {did}: {}", chain(&error)))
+            .hint("give --vkey with the key you know")
+    })?;
+    Ok(Owner { did: did.clone(), document: DidDocument::clone(&document) })
+}
+
+fn parse_vkey(text: &str) -> Outcome<Vkey> {
+    text.parse().map_err(|error| Failure::invalid(format_args!("the log's key `{text}`: {}", chain(&error))))
+}
+
+/// The head as written, before any signature is checked.
+fn peek_head(checkpoint: &[u8]) -> Outcome<Checkpoint> {
+    let note =
+        Note::parse(checkpoint).map_err(|error| Failure::invalid(format_args!("`checkpoint`: {}", chain(&error))))?;
+    note.text().parse().map_err(|error| Failure::invalid(format_args!("`checkpoint`: {}", chain(&error))))
+}
+
+/// That the files are the log whose head the key signed, and, where the owner's key is known, that each entry is a
+/// statement the owner signed.
+fn check(vkey: &Vkey, signing: Option<&PublicKey>, files: &Files) -> Outcome<Summary> {
+    let signed = SignedCheckpoint::open(&files.checkpoint, vkey)
+        .map_err(|error| does_not_hold(format!("`checkpoint`: {}", chain(&error))))?;
+    let head = signed.checkpoint();
+    let mut verifier = LogVerifier::new(HashKind::Sha256, [head]).map_err(|error| does_not_hold(error.to_string()))?;
+    let mut wrong = Vec::new();
+    for (path, bytes) in files.tiles.iter().filter(|(path, _)| path.tile() == Tile::Entries) {
+        let entries = read_bundle(bytes, path.width()).map_err(|error| does_not_hold(format!("`{path}`: {error}")))?;
+        for (entry, at) in entries.into_iter().zip(path.index() * u64::from(TILE_WIDTH)..) {
+            if let Some(key) = signing
+                && let Err(error) = shuyu_evidence::open(entry, |_| Some(key.clone()))
+            {
+                wrong.push(format!("entry {at}: {}", chain(&error)));
+            }
+            let pushed = verifier.push(entry, |tile, hashes| {
+                if files.tiles.get(&tile).is_some_and(|stored| *stored != tile_bytes(hashes)) {
+                    wrong.push(format!("`{tile}` is not the hashes of its entries"));
+                }
+            });
+            pushed.map_err(|error| does_not_hold(error.to_string()))?;
+        }
+    }
+    let tree = verifier.finish().map_err(|error| does_not_hold(error.to_string()))?;
+    for (path, hashes) in tree.partial_tiles() {
+        if files.tiles.get(&path).is_some_and(|stored| *stored != tile_bytes(hashes)) {
+            wrong.push(format!("`{path}` is not the hashes of its entries"));
+        }
+    }
+    if wrong.is_empty() {
+        Ok(summary(head, signing.is_some()))
+    } else {
+        Err(does_not_hold(String::new()).because(wrong))
+    }
+}
+
+fn does_not_hold(why: String) -> Failure {
+    let reasons = if why.is_empty() { Vec::new() } else { vec![why] };
+    Failure::refused("the ledger does not hold")
+        .because(reasons)
+        .hint("--node DID --proof FILE writes the proof to a file; keep the ledger as it is")
+}
+
+fn summary(head: &Checkpoint, has_statements: bool) -> Summary {
+    Summary { origin: head.origin.clone(), size: head.size, root: head.root.to_string(), has_statements }
+}
+
+/// Everything: head, hashes, and each statement's signature and sequence, as an audit bundle of one node.
+fn judge(owner: &Owner, files: &Files, proof: Option<&Path>) -> Outcome<Summary> {
+    let head = peek_head(&files.checkpoint)?;
+    let vkey = log_key(owner, &head, &files.checkpoint)?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = UnixMillis(i64::try_from(now.as_millis()).unwrap_or(i64::MAX));
+    let bundle = Bundle {
+        made_at: now,
+        nodes: vec![NodeEvidence {
+            did: owner.did.clone(),
+            document: owner.document.clone(),
+            vkey,
+            observed: vec![Observed { at: now, checkpoint: files.checkpoint.clone() }],
+            files: files.tiles.clone(),
+            picked: Vec::new(),
+        }],
+    };
+    if let Some(file) = proof {
+        let text = bundle.to_json().map_err(|error| Failure::failed(chain(&error)))?;
+        std::fs::write(file, text).map_err(|error| Failure::failed(format_args!("`{}`: {error}", file.display())))?;
+    }
+    let audit = bundle.verify().map_err(|error| Failure::invalid(chain(&error)))?;
+    match audit.verdict {
+        Verdict::Holds => Ok(summary(&head, true)),
+        Verdict::DoesNotHold(convictions) => {
+            Err(does_not_hold(String::new()).because(convictions.iter().map(ToString::to_string).collect()))
+        }
+    }
+}
+
+/// The key of the document that signed the head; any Ed25519 key of it if none did, so that the verdict says so.
+fn log_key(owner: &Owner, head: &Checkpoint, checkpoint: &[u8]) -> Outcome<Vkey> {
+    let keys: Vec<Vkey> =
+        owner.document.methods().iter().filter_map(|method| Vkey::new(&head.origin, method.key.clone()).ok()).collect();
+    let signed = keys.iter().find(|key| SignedCheckpoint::open(checkpoint, key).is_ok()).or(keys.first());
+    signed
+        .cloned()
+        .ok_or_else(|| Failure::invalid(format_args!("the document of {} has no key a log can have", owner.did)))
+}

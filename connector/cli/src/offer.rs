@@ -1,0 +1,86 @@
+//! `shuyu offer`: an asset under a policy, published in the catalogue.
+
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::json;
+
+use crate::api::path;
+use crate::context::{Globals, Page};
+use crate::failure::Outcome;
+
+/// Commands about offers.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Publish an asset under a policy
+    #[command(after_help = "Examples:
+  shuyu offer add --asset flights --policy research
+  shuyu offer add --asset weather --policy open --approve manual
+
+With --approve manual each request waits for `shuyu negotiation approve|counter|refuse`.")]
+    Add(Add),
+    /// List what the node publishes
+    List(Page),
+    /// Withdraw an offer; contracts made from it stay
+    #[command(after_help = "Example:\n  shuyu offer remove flights-research")]
+    Remove {
+        /// The offer's id
+        id: String,
+    },
+}
+
+/// A new offer.
+#[derive(Debug, Args)]
+pub struct Add {
+    /// The asset
+    #[arg(long)]
+    asset: String,
+    /// The policy
+    #[arg(long)]
+    policy: String,
+    /// Id of the offer; by default one is made
+    #[arg(long)]
+    id: Option<String>,
+    /// Who agrees to a request
+    #[arg(long, value_enum, default_value = "auto")]
+    approve: Approve,
+}
+
+/// Who agrees to a request.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Approve {
+    /// The node, within the policy
+    Auto,
+    /// A person
+    Manual,
+}
+
+/// Runs a command about offers.
+pub async fn run(globals: &Globals, command: &Command) -> Outcome {
+    match command {
+        Command::Add(offer) => add(globals, offer).await,
+        Command::List(page) => {
+            let answer = globals.api()?.get_with("v1/offers", &page.query()).await?;
+            globals
+                .listing(&answer, &[("ID", "/id"), ("ASSET", "/asset"), ("POLICY", "/policy"), ("APPROVE", "/approve")])
+        }
+        Command::Remove { id } => {
+            let answer = globals.api()?.delete(&path("v1/offers", id, "")).await?;
+            globals.done(&answer, format_args!("withdrew offer {id}; contracts made from it stay"))
+        }
+    }
+}
+
+async fn add(globals: &Globals, offer: &Add) -> Outcome {
+    let approve = match offer.approve {
+        Approve::Auto => "auto",
+        Approve::Manual => "manual",
+    };
+    let mut body = json!({"asset": offer.asset, "policy": offer.policy, "approve": approve});
+    if let (Some(id), Some(members)) = (&offer.id, body.as_object_mut()) {
+        members.insert("id".to_owned(), id.clone().into());
+    }
+    let api = globals.api()?;
+    let answer = api.post("v1/offers", &body).await?;
+    globals.created(&answer)?;
+    globals.hint(format_args!("others see it with `shuyu catalog list DID`, DID being the one of `shuyu status`"));
+    Ok(())
+}
