@@ -1,1 +1,40 @@
-//! Durable evidence log with tiles, index and group commit.
+//! The durable evidence log of one node: segments, tiles, index, group commit.
+//!
+//! In scope: one writer a directory; an append returns when its entry would survive a power cut; each entry is taken
+//! once by its identity; tiles and a signed checkpoint follow within 200 ms in a directory that any web server can
+//! serve as a C2SP tlog-tiles log; a full re-verification of such a directory.
+//! Out of scope: what the entries mean (`shuyu-evidence`), and serving them.
+//!
+//! ## On disk
+//!
+//! ```text
+//! LOCK                       held by the one writer
+//! segments/<first index>     batches, each framed with CRC32C and the roots before and after it: the truth
+//! high-water                 the last checkpoint that was signed, kept apart from the served one
+//! tlog/checkpoint, tlog/tile the served log (tlog-tiles)
+//! index/                     RocksDB: identities, processes, places of batches; rebuilt when lost or behind
+//! ```
+//!
+//! ## When the disk fails
+//!
+//! A write that fails (a full disk) fails the appends of its batch, is cut away, and the log goes on: nothing that was
+//! acknowledged is lost. A failed `fsync` ends the process: the kernel may have dropped the pages, so what is in memory
+//! no longer says what is on disk; the next start reads the truth. A torn last batch is cut away at start, since it was
+//! never acknowledged. Damage further back, or a log shorter than its last signed checkpoint, is never repaired by
+//! forgetting: the ledger refuses to open and says what to do.
+
+mod disk;
+mod frame;
+mod index;
+mod ledger;
+mod publish;
+mod recover;
+mod segment;
+mod sequence;
+mod verify;
+
+pub use frame::{FrameError, MAX_FRAME_BYTES, MAX_PROCESS_BYTES, read_frame};
+pub use ledger::{Append, AppendError, Appended, Ledger, MAX_QUEUED, PublishError, ReadError};
+pub use recover::OpenError;
+pub use shuyu_tlog::MAX_ENTRY_BYTES;
+pub use verify::{LogReport, VerifyError, verify_dir};

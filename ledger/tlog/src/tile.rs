@@ -8,7 +8,7 @@ use std::str::FromStr;
 use shuyu_base::HashKind;
 
 use crate::decimal;
-use crate::merkle::{Hash, HashSource, Tree, node_hash};
+use crate::merkle::{Hash, HashSource, ProveError, Tree, node_hash};
 
 /// Hashes in a full tile, and entries in a full bundle.
 pub const TILE_WIDTH: u16 = 256;
@@ -181,6 +181,25 @@ impl TiledTree {
     /// A tree without leaves.
     pub fn new(kind: HashKind) -> Self {
         Self { tree: Tree::new(kind), rows: Vec::new() }
+    }
+
+    /// The tree of `size` leaves whose hashes `source` holds.
+    ///
+    /// # Errors
+    /// When `source` lacks a hash.
+    pub fn load<S: HashSource>(kind: HashKind, size: u64, source: &S) -> Result<Self, ProveError<S::Error>> {
+        let tree = Tree::load(kind, size, source)?;
+        let mut rows = Vec::new();
+        for level in (0..64).step_by(8) {
+            let items = size >> level;
+            if items == 0 {
+                break;
+            }
+            let from = items - items % u64::from(TILE_WIDTH);
+            let hashes = (from..items).map(|index| source.hash(level, index)).collect::<Result<_, _>>();
+            rows.push(hashes.map_err(ProveError::Source)?);
+        }
+        Ok(Self { tree, rows })
     }
 
     /// Appends a leaf by its hash; `full` receives every tile of hashes that it fills.
@@ -361,7 +380,7 @@ mod tests {
         }
     }
 
-    fn log(kind: HashKind, size: u64) -> (Tree, BTreeMap<TilePath, Vec<u8>>) {
+    fn log(kind: HashKind, size: u64) -> (TiledTree, BTreeMap<TilePath, Vec<u8>>) {
         let mut tree = TiledTree::new(kind);
         let mut files = BTreeMap::new();
         for i in 0..size {
@@ -370,7 +389,7 @@ mod tests {
             });
         }
         files.extend(tree.partial_tiles().map(|(path, hashes)| (path, tile_bytes(hashes))));
-        (tree.tree, files)
+        (tree, files)
     }
 
     #[test]
@@ -382,7 +401,8 @@ mod tests {
         expected.sort();
         assert_eq!(files.keys().copied().collect::<Vec<_>>(), expected);
         let source = TileHashes::new(kind, size, |path: &TilePath| files.get(path).cloned().ok_or(()));
-        assert_eq!(Tree::load(kind, size, &source).unwrap(), tree);
+        assert_eq!(TiledTree::load(kind, size, &source).unwrap(), tree);
+        let tree = tree.tree;
         for index in [0, 1, 255, 256, 65_535, 65_536, 69_999] {
             let path = prove_inclusion(kind, index, size, &source).unwrap();
             let leaf = leaf_hash(kind, &index.to_be_bytes());
@@ -390,7 +410,7 @@ mod tests {
         }
         let (older, _) = log(kind, 69_700);
         let path = prove_consistency(kind, 69_700, size, &source).unwrap();
-        assert_eq!(verify_consistency(kind, 69_700, &older.root(), size, &tree.root(), &path), Ok(()));
+        assert_eq!(verify_consistency(kind, 69_700, &older.tree.root(), size, &tree.root(), &path), Ok(()));
         let short = TileHashes::new(kind, size, |_: &TilePath| Ok::<_, ()>(vec![0; 31]));
         assert!(prove_inclusion(kind, 5, size, &short).is_err());
     }

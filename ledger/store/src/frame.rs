@@ -1,0 +1,196 @@
+//! Batches as they stand in a segment.
+//!
+//! All numbers are big-endian: magic `SYLB`, version 1 (1 byte), 3 zero bytes, first index (8), entry count (4),
+//! payload length (4), root before (32), root after (32), payload, CRC32C (4) over everything before it. The payload is,
+//! for each entry: identity (32), length of the process name (2), process name, length of the entry (2), entry.
+
+use shuyu_tlog::{Hash, MAX_ENTRY_BYTES};
+
+/// Largest frame, in bytes. The sequencer stops a batch at a quarter of this; one more entry always fits.
+pub const MAX_FRAME_BYTES: usize = 32 * 1024 * 1024;
+
+/// Longest process name, in bytes.
+pub const MAX_PROCESS_BYTES: usize = 512;
+
+const MAGIC: [u8; 8] = *b"SYLB\x01\0\0\0";
+const HEADER_BYTES: usize = 8 + 8 + 4 + 4 + 32 + 32;
+const CRC_BYTES: usize = 4;
+
+/// One entry with what the index knows about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// Its identity: an entry with the same is not added again.
+    pub dedup: [u8; 32],
+    /// The process it belongs to; empty for none.
+    pub process: String,
+    /// The entry.
+    pub bytes: Vec<u8>,
+}
+
+/// A batch as it was committed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// Index of the first entry.
+    pub first: u64,
+    /// Root of the log before the batch.
+    pub previous_root: Hash,
+    /// Root of the log after the batch.
+    pub new_root: Hash,
+    /// The entries, at least one.
+    pub items: Vec<Item>,
+}
+
+/// Why bytes are not a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FrameError {
+    /// The bytes end before the frame does.
+    #[error("batch is cut off")]
+    Cut,
+    /// The header is not one of ours, or names sizes out of bounds.
+    #[error("batch header is malformed")]
+    Header,
+    /// The checksum does not fit.
+    #[error("batch checksum does not fit")]
+    Checksum,
+    /// The checksum fits, but the payload is not what the header says.
+    #[error("batch payload is malformed")]
+    Payload,
+}
+
+/// Writes a frame.
+pub(crate) fn write_frame(frame: &Frame) -> Vec<u8> {
+    let mut payload = Vec::new();
+    for item in &frame.items {
+        payload.extend_from_slice(&item.dedup);
+        payload.extend_from_slice(&u16::try_from(item.process.len()).unwrap_or(u16::MAX).to_be_bytes());
+        payload.extend_from_slice(item.process.as_bytes());
+        payload.extend_from_slice(&u16::try_from(item.bytes.len()).unwrap_or(u16::MAX).to_be_bytes());
+        payload.extend_from_slice(&item.bytes);
+    }
+    let mut bytes = Vec::with_capacity(HEADER_BYTES + payload.len() + CRC_BYTES);
+    bytes.extend_from_slice(&MAGIC);
+    bytes.extend_from_slice(&frame.first.to_be_bytes());
+    bytes.extend_from_slice(&u32::try_from(frame.items.len()).unwrap_or(u32::MAX).to_be_bytes());
+    bytes.extend_from_slice(&u32::try_from(payload.len()).unwrap_or(u32::MAX).to_be_bytes());
+    bytes.extend_from_slice(&frame.previous_root.0);
+    bytes.extend_from_slice(&frame.new_root.0);
+    bytes.extend_from_slice(&payload);
+    bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_be_bytes());
+    bytes
+}
+
+/// Reads the frame at the start of `bytes`; returns it with its length in bytes.
+///
+/// # Errors
+/// [`FrameError`].
+pub fn read_frame(bytes: &[u8]) -> Result<(Frame, usize), FrameError> {
+    let mut reader = Reader(bytes);
+    if reader.array::<8>()? != MAGIC {
+        return Err(FrameError::Header);
+    }
+    let first = u64::from_be_bytes(reader.array()?);
+    let count = u32::from_be_bytes(reader.array()?);
+    let payload_bytes = u32::from_be_bytes(reader.array()?) as usize;
+    let (previous_root, new_root) = (Hash(reader.array()?), Hash(reader.array()?));
+    if count == 0 || MAX_FRAME_BYTES < payload_bytes || payload_bytes < count as usize * 36 {
+        return Err(FrameError::Header);
+    }
+    let payload = reader.take(payload_bytes)?;
+    let crc = u32::from_be_bytes(reader.array()?);
+    let covered = HEADER_BYTES + payload_bytes;
+    if bytes.get(..covered).map(crc32c::crc32c) != Some(crc) {
+        return Err(FrameError::Checksum);
+    }
+    let items = read_items(payload, count).map_err(|_| FrameError::Payload)?;
+    Ok((Frame { first, previous_root, new_root, items }, covered + CRC_BYTES))
+}
+
+fn read_items(payload: &[u8], count: u32) -> Result<Vec<Item>, FrameError> {
+    let mut reader = Reader(payload);
+    let mut items = Vec::with_capacity(count as usize);
+    for _ in 0..count {
+        let dedup = reader.array()?;
+        let len = usize::from(u16::from_be_bytes(reader.array()?));
+        let process = String::from_utf8(reader.take(len)?.to_vec()).map_err(|_| FrameError::Payload)?;
+        let len = usize::from(u16::from_be_bytes(reader.array()?));
+        items.push(Item { dedup, process, bytes: reader.take(len)?.to_vec() });
+    }
+    if reader.0.is_empty() { Ok(items) } else { Err(FrameError::Payload) }
+}
+
+/// Whether a whole frame starts anywhere in `bytes`: then what is before it was not the last thing written.
+pub(crate) fn has_frame(bytes: &[u8]) -> bool {
+    let starts = bytes.windows(MAGIC.len()).enumerate().filter(|(_, window)| *window == MAGIC);
+    starts.map(|(at, _)| at).any(|at| bytes.get(at..).is_some_and(|rest| read_frame(rest).is_ok()))
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, len: usize) -> Result<&'a [u8], FrameError> {
+        let (taken, rest) = self.0.split_at_checked(len).ok_or(FrameError::Cut)?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], FrameError> {
+        let (taken, rest) = self.0.split_first_chunk::<N>().ok_or(FrameError::Cut)?;
+        self.0 = rest;
+        Ok(*taken)
+    }
+}
+
+// A process name and an entry each fit the 16-bit length before them.
+const _: () = assert!(MAX_ENTRY_BYTES <= u16::MAX as usize && MAX_PROCESS_BYTES <= u16::MAX as usize);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn frame(entries: Vec<(String, Vec<u8>)>) -> Frame {
+        let items = entries.into_iter().map(|(process, bytes)| Item { dedup: [4; 32], process, bytes }).collect();
+        Frame { first: 77, previous_root: Hash([1; 32]), new_root: Hash([2; 32]), items }
+    }
+
+    #[test]
+    fn a_flipped_bit_anywhere_is_noticed() {
+        let bytes = write_frame(&frame(vec![("p".to_owned(), b"entry".to_vec()), (String::new(), vec![])]));
+        for at in 0..bytes.len() {
+            let mut bad = bytes.clone();
+            bad[at] ^= 0x10;
+            assert!(read_frame(&bad).is_err(), "byte {at}");
+            assert_eq!(read_frame(&bytes[..at]), Err(FrameError::Cut));
+        }
+    }
+
+    #[test]
+    fn a_frame_is_found_behind_damage() {
+        let mut bytes = b"SYLB damaged SYLB\x01\0\0\0".to_vec();
+        assert!(!has_frame(&bytes));
+        bytes.extend(write_frame(&frame(vec![(String::new(), vec![1])])));
+        assert!(has_frame(&bytes));
+    }
+
+    proptest! {
+        #[test]
+        fn frames_round_trip(
+            entries in proptest::collection::vec(("[a-z]{0,9}", proptest::collection::vec(any::<u8>(), 0..50)), 1..20),
+            tail in proptest::collection::vec(any::<u8>(), 0..9),
+        ) {
+            let frame = frame(entries);
+            let mut bytes = write_frame(&frame);
+            let len = bytes.len();
+            bytes.extend(tail);
+            prop_assert_eq!(read_frame(&bytes), Ok((frame, len)));
+        }
+
+        #[test]
+        fn any_bytes_are_read_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), magic in any::<bool>()) {
+            let mut all = if magic { MAGIC.to_vec() } else { Vec::new() };
+            all.extend(bytes);
+            prop_assert!(read_frame(&all).is_err());
+        }
+    }
+}

@@ -1,0 +1,429 @@
+//! The ledger as its owner sees it.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::thread::JoinHandle;
+
+use shuyu_tlog::{
+    InclusionProof, MAX_ENTRY_BYTES, NoteSigner, SignedCheckpoint, TileHashes, TilePath, Vkey, prove_consistency,
+    prove_inclusion,
+};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::disk;
+use crate::frame::{Item, MAX_PROCESS_BYTES};
+use crate::publish::{KIND, Published, Publisher};
+use crate::recover::{self, OpenError};
+use crate::segment::{Cursor, CursorError};
+use crate::sequence::{Request, Sequencer, SharedIndex};
+
+/// Most appends waiting; further callers wait for a place in the queue.
+pub const MAX_QUEUED: usize = 16_384;
+
+/// Most entries returned by one [`Ledger::read`].
+pub const MAX_READ_ENTRIES: u64 = 65_536;
+
+/// What is to be added.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Append {
+    /// The identity of the entry: a second one with the same is not added.
+    pub dedup: [u8; 32],
+    /// The process it belongs to, at most [`MAX_PROCESS_BYTES`] bytes.
+    pub process: Option<String>,
+    /// The entry, at most [`MAX_ENTRY_BYTES`] bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// Where an entry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// Its index in the log, from 0.
+    pub index: u64,
+    /// Whether it was there before.
+    pub duplicate: bool,
+}
+
+/// Why an entry was not added. Nothing of it is in the log.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum AppendError {
+    /// The caller's fault; trying again will not help.
+    #[error("entry is {len_bytes} bytes, the limit is {MAX_ENTRY_BYTES}")]
+    EntryTooLarge {
+        /// Length found, in bytes.
+        len_bytes: usize,
+    },
+    /// The caller's fault; trying again will not help.
+    #[error("process name is empty or longer than {MAX_PROCESS_BYTES} bytes")]
+    Process,
+    /// The disk took no more, most often because it is full. Offer the entry again once there is room.
+    #[error("entry could not be written to the ledger's disk")]
+    Write {
+        /// Why.
+        #[source]
+        source: Arc<io::Error>,
+    },
+    /// The index cannot be read, so a repeat could not be recognised. It is opened anew at the next append.
+    #[error("ledger index is not usable: {detail}")]
+    Index {
+        /// What RocksDB says.
+        detail: String,
+    },
+    /// What is on disk is not what was committed. Nothing more is signed or added; look at the log.
+    #[error("ledger has halted: {reason}")]
+    Halted {
+        /// What was found.
+        reason: String,
+    },
+    /// The ledger is being closed.
+    #[error("ledger is closed")]
+    Closed,
+}
+
+/// Why no checkpoint could be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PublishError {
+    /// A file could not be read or written, most often because the disk is full; it is tried again.
+    #[error("`{path}` could not be read or written")]
+    Io {
+        /// Which one.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// What was committed could not be read back.
+    #[error("committed entries could not be read back: {detail}")]
+    ReadBack {
+        /// What went wrong.
+        detail: String,
+    },
+    /// The segments end before what was committed.
+    #[error("{committed} entries were committed, {found} are on disk")]
+    Short {
+        /// Entries found.
+        found: u64,
+        /// Entries committed.
+        committed: u64,
+    },
+    /// The entries or tiles read back give another root than the one committed.
+    #[error("entries read back at size {size} do not give the root that was committed")]
+    Root {
+        /// Size of the log.
+        size: u64,
+    },
+}
+
+/// Why something could not be read from the log.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// No such entry, or not in the published log yet.
+    #[error("entry {index} is outside the log of size {size}")]
+    Outside {
+        /// The index asked for.
+        index: u64,
+        /// The size of the log it was looked for in.
+        size: u64,
+    },
+    /// The segments could not be read.
+    #[error("ledger could not be read: {detail}")]
+    Segments {
+        /// Why.
+        detail: String,
+    },
+    /// The index could not be read.
+    #[error("ledger index is not usable: {detail}")]
+    Index {
+        /// Why.
+        detail: String,
+    },
+    /// The tiles could not be read.
+    #[error("tiles of the ledger could not be read: {detail}")]
+    Tiles {
+        /// Why.
+        detail: String,
+    },
+    /// The log has halted or is closed.
+    #[error("ledger has halted: {reason}")]
+    Halted {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// The files of a ledger.
+#[derive(Clone, Debug)]
+pub(crate) struct Paths {
+    pub segments: PathBuf,
+    pub tlog: PathBuf,
+    pub index: PathBuf,
+    pub high_water: PathBuf,
+}
+
+impl Paths {
+    pub fn of(dir: &Path) -> Self {
+        Self {
+            segments: dir.join("segments"),
+            tlog: dir.join("tlog"),
+            index: dir.join("index"),
+            high_water: dir.join("high-water"),
+        }
+    }
+}
+
+/// An open ledger: the only writer of its directory.
+///
+/// Dropping it finishes what was queued, publishes it and releases the directory.
+pub struct Ledger {
+    paths: Paths,
+    key: Vkey,
+    /// `None` only while being dropped.
+    requests: Option<mpsc::Sender<Request>>,
+    index: SharedIndex,
+    published: watch::Receiver<Published>,
+    threads: Vec<JoinHandle<()>>,
+    /// Held until everything else is gone.
+    _lock: File,
+}
+
+impl Ledger {
+    /// Opens the ledger in `dir`, creating it if there is none. The name of `signer` is the log's origin.
+    ///
+    /// When it returns, everything acknowledged earlier is there, and a checkpoint over it is published.
+    /// Reads the disk: call it where blocking is allowed.
+    ///
+    /// # Errors
+    /// [`OpenError`]; what it refuses to open it leaves as it is.
+    pub fn open(dir: &Path, signer: NoteSigner) -> Result<Self, OpenError> {
+        let paths = Paths::of(dir);
+        for path in [dir, &paths.segments, &paths.tlog] {
+            fs::create_dir_all(path).map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
+        }
+        let lock = lock(dir)?;
+        let key = signer.vkey().clone();
+        let recovered = recover::recover(&paths, &key)?;
+        let size = recovered.tree.size();
+        let index: SharedIndex = Arc::new(RwLock::new(Some(recover::open_index(&paths, size)?)));
+        let (news, published) = watch::channel(Err("nothing published".to_owned()));
+        let mut publisher = Publisher { paths: paths.clone(), signer, progress: recovered.progress, published: news };
+        match recovered.head {
+            Some(head) if publisher.is_current(&head, size) => {
+                drop(publisher.published.send_replace(Ok(Arc::new(head))));
+            }
+            Some(_) | None => publisher.publish(size)?,
+        }
+        let (committed, commits) = std::sync::mpsc::channel();
+        let (requests, queue) = mpsc::channel(MAX_QUEUED);
+        let sequencer = Sequencer {
+            paths: paths.clone(),
+            writer: recovered.writer,
+            tree: recovered.tree,
+            index: Arc::clone(&index),
+            committed,
+            published: published.clone(),
+        };
+        let named = |name: &str| std::thread::Builder::new().name(name.to_owned());
+        let publishing = named("ledger-publish").spawn(move || publisher.run(&commits)).map_err(OpenError::Thread)?;
+        let sequencing = named("ledger-sequence").spawn(move || sequencer.run(queue)).map_err(OpenError::Thread)?;
+        let threads = vec![sequencing, publishing];
+        Ok(Self { paths, key, requests: Some(requests), index, published, threads, _lock: lock })
+    }
+
+    /// Adds an entry; returns once it would survive a power cut. An entry whose identity is there already is not added
+    /// again: its place is returned, and that too only once it is durable.
+    ///
+    /// Waits while the queue of [`MAX_QUEUED`] is full. Dropping the future leaves the entry in the queue.
+    ///
+    /// # Errors
+    /// [`AppendError`]; then nothing of the entry is in the log.
+    pub async fn append(&self, append: Append) -> Result<Appended, AppendError> {
+        if MAX_ENTRY_BYTES < append.bytes.len() {
+            return Err(AppendError::EntryTooLarge { len_bytes: append.bytes.len() });
+        }
+        if append.process.as_ref().is_some_and(|name| name.is_empty() || MAX_PROCESS_BYTES < name.len()) {
+            return Err(AppendError::Process);
+        }
+        let (reply, answer) = oneshot::channel();
+        let item = Item { dedup: append.dedup, process: append.process.unwrap_or_default(), bytes: append.bytes };
+        let requests = self.requests.as_ref().ok_or(AppendError::Closed)?;
+        requests.send(Request { item, reply }).await.map_err(|_| AppendError::Closed)?;
+        answer.await.map_err(|_| AppendError::Closed)?
+    }
+
+    /// The last published checkpoint. It follows an append within 200 ms, or as soon as the disk allows.
+    ///
+    /// # Errors
+    /// [`ReadError::Halted`].
+    pub fn checkpoint(&self) -> Result<Arc<SignedCheckpoint>, ReadError> {
+        let published = self.published.borrow();
+        published.as_ref().map(Arc::clone).map_err(|reason| ReadError::Halted { reason: reason.clone() })
+    }
+
+    /// Waits for a checkpoint that covers entry `index`, and returns it.
+    ///
+    /// # Errors
+    /// [`ReadError::Halted`] when there will be none.
+    pub async fn included(&self, index: u64) -> Result<Arc<SignedCheckpoint>, ReadError> {
+        let mut published = self.published.clone();
+        let covers = |published: &Published| published.as_ref().map_or(true, |head| index < head.checkpoint().size);
+        let seen = published.wait_for(covers).await;
+        let closed = |_| ReadError::Halted { reason: "ledger is closed".to_owned() };
+        seen.map_err(closed)?.clone().map_err(|reason| ReadError::Halted { reason })
+    }
+
+    /// The published entries with these indexes, at most [`MAX_READ_ENTRIES`] of them; the range is cut at the end of
+    /// the published log. Reads the disk.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn read(&self, range: Range<u64>) -> Result<Vec<Vec<u8>>, ReadError> {
+        let size = self.checkpoint()?.checkpoint().size;
+        let end = range.end.min(size).min(range.start.saturating_add(MAX_READ_ENTRIES));
+        if end <= range.start {
+            return Ok(Vec::new());
+        }
+        self.read_committed(range.start, end)
+    }
+
+    /// The entry at `index`, also where no checkpoint covers it yet. Reads the disk.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn entry(&self, index: u64) -> Result<Vec<u8>, ReadError> {
+        let mut found = self.read_committed(index, index.saturating_add(1))?;
+        found.pop().ok_or(ReadError::Outside { index, size: index })
+    }
+
+    fn read_committed(&self, from: u64, to: u64) -> Result<Vec<Vec<u8>>, ReadError> {
+        let found = self.with_index(|index| index.frame_of(from))?;
+        let (first, place) = found.ok_or(ReadError::Outside { index: from, size: 0 })?;
+        let mut cursor = Cursor::new(&self.paths.segments, place, first);
+        let failed = |error: CursorError| ReadError::Segments { detail: error.to_string() };
+        let mut entries = Vec::new();
+        while cursor.next_index() < to {
+            let at = cursor.next_index();
+            let Some((frame, _)) = cursor.read().map_err(failed)? else {
+                return Err(ReadError::Outside { index: from, size: at });
+            };
+            let wanted = (at..).zip(frame.items).filter(|(index, _)| (from..to).contains(index));
+            entries.extend(wanted.map(|(_, item)| item.bytes));
+        }
+        Ok(entries)
+    }
+
+    /// The indexes of the entries of a process, ascending, durable ones without a checkpoint included. Reads the disk.
+    ///
+    /// # Errors
+    /// [`ReadError::Index`].
+    pub fn by_process(&self, process: &str) -> Result<Vec<u64>, ReadError> {
+        self.with_index(|index| index.by_process(process))
+    }
+
+    /// Where the entry with this identity is, if it is there. Reads the disk.
+    ///
+    /// # Errors
+    /// [`ReadError::Index`].
+    pub fn find(&self, dedup: &[u8; 32]) -> Result<Option<u64>, ReadError> {
+        self.with_index(|index| index.find(dedup))
+    }
+
+    fn with_index<T>(
+        &self,
+        read: impl FnOnce(&crate::index::Index) -> Result<T, crate::index::IndexError>,
+    ) -> Result<T, ReadError> {
+        let guard = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        let index = guard.as_ref().ok_or_else(|| ReadError::Index { detail: "not open".to_owned() })?;
+        read(index).map_err(|error| ReadError::Index { detail: error.to_string() })
+    }
+
+    /// The proof file for entry `index` under the last published checkpoint. Reads the disk.
+    ///
+    /// # Errors
+    /// [`ReadError::Outside`] for an entry that no checkpoint covers yet (see [`Ledger::included`]).
+    pub fn prove(&self, index: u64) -> Result<InclusionProof, ReadError> {
+        let signed = self.checkpoint()?;
+        let size = signed.checkpoint().size;
+        if size <= index {
+            return Err(ReadError::Outside { index, size });
+        }
+        let path = prove_inclusion(KIND, index, size, &TileHashes::new(KIND, size, |path: &TilePath| self.tile(path)));
+        let path = path.map_err(|error| ReadError::Tiles { detail: error.to_string() })?;
+        let checkpoint = String::from_utf8_lossy(signed.bytes()).into_owned();
+        Ok(InclusionProof { extra: None, index, path, checkpoint })
+    }
+
+    /// The proof that the log of `old` entries is a prefix of the published one. Reads the disk.
+    ///
+    /// # Errors
+    /// [`ReadError::Outside`] when the published log is smaller.
+    pub fn prove_consistency(&self, old: u64) -> Result<(Vec<shuyu_tlog::Hash>, Arc<SignedCheckpoint>), ReadError> {
+        let signed = self.checkpoint()?;
+        let size = signed.checkpoint().size;
+        if size < old {
+            return Err(ReadError::Outside { index: old, size });
+        }
+        let path = prove_consistency(KIND, old, size, &TileHashes::new(KIND, size, |path: &TilePath| self.tile(path)));
+        Ok((path.map_err(|error| ReadError::Tiles { detail: error.to_string() })?, signed))
+    }
+
+    fn tile(&self, path: &TilePath) -> io::Result<Vec<u8>> {
+        let file = self.paths.tlog.join(path.to_string());
+        match fs::read(&file) {
+            // A partial tile may have been outgrown between the checkpoint and now.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && path.width() < 256 => {
+                let mut bytes = fs::read(self.paths.tlog.join(path.full().to_string()))?;
+                bytes.truncate(usize::from(path.width()) * 32);
+                Ok(bytes)
+            }
+            other => other,
+        }
+    }
+
+    /// The directory to serve: `checkpoint` and `tile/...` (tlog-tiles). Other files in it are being written.
+    pub fn path(&self) -> &Path {
+        &self.paths.tlog
+    }
+
+    /// The key that verifies this log.
+    pub fn vkey(&self) -> &Vkey {
+        &self.key
+    }
+}
+
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        // The sequencer ends with its queue, the publisher with the sequencer.
+        self.requests = None;
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a ledger thread panicked");
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Ledger({})", self.key.name())
+    }
+}
+
+/// Takes the directory for this process; the kernel releases it when the file is closed, also after a crash.
+fn lock(dir: &Path) -> Result<File, OpenError> {
+    let path = dir.join("LOCK");
+    let io_error = |source| OpenError::Io { path: path.clone(), source };
+    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(io_error)?;
+    match file.try_lock() {
+        Ok(()) => {
+            disk::sync_dir(dir).map_err(io_error)?;
+            Ok(file)
+        }
+        Err(TryLockError::WouldBlock) => Err(OpenError::Locked { path: dir.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(io_error(source)),
+    }
+}

@@ -1,0 +1,238 @@
+//! The publisher: reads committed batches back from disk, writes tiles and bundles, checks the root by a second code
+//! path, signs, and serves the checkpoint.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use shuyu_base::HashKind;
+use shuyu_tlog::tile::{TILE_WIDTH, TileError, TiledTree, tile_bytes};
+use shuyu_tlog::{
+    Hash, NoteSigner, SignedCheckpoint, Tile, TileHashes, TilePath, leaf_hash, subtree_root, write_bundle,
+};
+use tokio::sync::watch;
+
+use crate::disk;
+use crate::ledger::{Paths, PublishError};
+use crate::segment::{Cursor, CursorError, Place};
+
+/// tlog-tiles fixes SHA-256.
+pub(crate) const KIND: HashKind = HashKind::Sha256;
+
+/// Under load a checkpoint is made this often; an idle log publishes at once.
+pub(crate) const PUBLISH_INTERVAL: Duration = Duration::from_millis(200);
+
+/// How far the served log has come.
+#[derive(Clone)]
+pub(crate) struct Progress {
+    pub tree: TiledTree,
+    /// The entries of the unfinished bundle, at most 255.
+    pub tail: Vec<Vec<u8>>,
+    /// Where the next batch to publish stands.
+    pub place: Place,
+}
+
+impl Progress {
+    pub fn start() -> Self {
+        Self { tree: TiledTree::new(KIND), tail: Vec::new(), place: Place { segment: 0, offset: 0 } }
+    }
+}
+
+/// What has been published, or why nothing more will be.
+pub(crate) type Published = Result<Arc<SignedCheckpoint>, String>;
+
+pub(crate) struct Publisher {
+    pub paths: Paths,
+    pub signer: NoteSigner,
+    pub progress: Progress,
+    pub published: watch::Sender<Published>,
+}
+
+impl Publisher {
+    /// Runs until the sequencer is gone, then publishes what is left.
+    ///
+    /// An idle log publishes its next batch at once; under load one checkpoint covers [`PUBLISH_INTERVAL`].
+    pub fn run(mut self, committed: &Receiver<u64>) {
+        let mut not_before = Instant::now();
+        let mut is_open = true;
+        let mut target: Option<u64> = None;
+        while is_open || target.is_some() {
+            let news = match target {
+                None => committed.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(_) => committed.recv_timeout(not_before.saturating_duration_since(Instant::now())),
+            };
+            match news {
+                Ok(size) => {
+                    target = Some(size);
+                    continue;
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => is_open = false,
+            }
+            let Some(size) = target.take() else { continue };
+            match self.publish(size) {
+                Ok(()) => {}
+                Err(error @ PublishError::Io { .. }) => {
+                    tracing::warn!(%error, "checkpoint not published; the entries are safe");
+                    // Try again while there is somebody to wait for; otherwise the next start will.
+                    target = is_open.then_some(size);
+                }
+                Err(error) => {
+                    tracing::error!(%error, "log halted: what is on disk is not what was committed");
+                    drop(self.published.send_replace(Err(error.to_string())));
+                    return;
+                }
+            }
+            not_before = Instant::now() + PUBLISH_INTERVAL;
+        }
+    }
+
+    /// Whether the served checkpoint is `head`, over everything there is: then a start has nothing to publish.
+    pub fn is_current(&self, head: &SignedCheckpoint, size: u64) -> bool {
+        let served = fs::read(self.paths.tlog.join("checkpoint"));
+        let is_loaded = self.progress.tree.tree().size() == size;
+        is_loaded && head.checkpoint().size == size && served.is_ok_and(|bytes| bytes == head.bytes())
+    }
+
+    /// Brings the served log to `size`, signs it, and serves the checkpoint.
+    pub fn publish(&mut self, size: u64) -> Result<(), PublishError> {
+        // Work on a copy: a failed attempt leaves no trace but files that the next one writes again.
+        let mut progress = self.progress.clone();
+        let mut files = Files { root: self.paths.tlog.clone(), dirs: BTreeSet::new() };
+        let mut committed_root = None;
+        let mut cursor = Cursor::new(&self.paths.segments, progress.place, progress.tree.tree().size());
+        while progress.tree.tree().size() < size {
+            let Some((frame, _)) = cursor.read().map_err(PublishError::from)? else {
+                return Err(PublishError::Short { found: progress.tree.tree().size(), committed: size });
+            };
+            for item in frame.items {
+                progress.add(item.bytes, &mut files)?;
+            }
+            committed_root = Some(frame.new_root);
+        }
+        progress.place = cursor.place();
+        for (path, hashes) in progress.tree.partial_tiles() {
+            files.put(path, &tile_bytes(hashes))?;
+        }
+        if let Some(width) = u16::try_from(progress.tail.len()).ok().filter(|width| 0 < *width)
+            && let Some(path) = TilePath::new(Tile::Entries, size / u64::from(TILE_WIDTH), width)
+        {
+            files.put(path, &bundle_of(&progress.tail)?)?;
+        }
+        files.sync()?;
+        let root = progress.tree.tree().root();
+        self.check_root(size, root, committed_root)?;
+        self.sign(size, root)?;
+        files.forget_outgrown(self.progress.tree.tree().size(), size);
+        self.progress = progress;
+        Ok(())
+    }
+
+    /// The root must be the one that the sequencer committed, and the one that the tiles on disk give by the recursive
+    /// definition (the sequencer and the tile writer both grow the right edge).
+    fn check_root(&self, size: u64, root: Hash, committed: Option<Hash>) -> Result<(), PublishError> {
+        let read = |path: &TilePath| fs::read(self.paths.tlog.join(path.to_string()));
+        let from_tiles = subtree_root(KIND, 0, size, &TileHashes::new(KIND, size, read));
+        let from_tiles = from_tiles.map_err(|error| match error {
+            TileError::Read { path, source } => io_error(&self.paths.tlog.join(path.to_string()), source),
+            TileError::Length { .. } | TileError::Outside { .. } => {
+                PublishError::ReadBack { detail: error.to_string() }
+            }
+        })?;
+        if from_tiles != root || committed.is_some_and(|committed| committed != root) {
+            return Err(PublishError::Root { size });
+        }
+        Ok(())
+    }
+
+    fn sign(&mut self, size: u64, root: Hash) -> Result<(), PublishError> {
+        let signed = SignedCheckpoint::sign(&self.signer, size, root);
+        let signed = signed.map_err(|error| PublishError::ReadBack { detail: error.to_string() })?;
+        let write = |path: &Path| disk::replace(path, signed.bytes()).map_err(|source| io_error(path, source));
+        // Kept before it is shown: never shorter than what anyone has seen.
+        write(&self.paths.high_water)?;
+        write(&self.paths.tlog.join("checkpoint"))?;
+        drop(self.published.send_replace(Ok(Arc::new(signed))));
+        Ok(())
+    }
+}
+
+impl Progress {
+    fn add(&mut self, entry: Vec<u8>, files: &mut Files) -> Result<(), PublishError> {
+        let mut full = Vec::new();
+        self.tree.push(leaf_hash(KIND, &entry), |path, hashes| full.push((path, tile_bytes(hashes))));
+        self.tail.push(entry);
+        for (path, bytes) in full {
+            files.put(path, &bytes)?;
+        }
+        if self.tail.len() == usize::from(TILE_WIDTH) {
+            let index = self.tree.tree().size() / u64::from(TILE_WIDTH) - 1;
+            if let Some(path) = TilePath::new(Tile::Entries, index, TILE_WIDTH) {
+                files.put(path, &bundle_of(&self.tail)?)?;
+            }
+            self.tail.clear();
+        }
+        Ok(())
+    }
+}
+
+fn bundle_of(entries: &[Vec<u8>]) -> Result<Vec<u8>, PublishError> {
+    let bytes = write_bundle(entries.iter().map(Vec::as_slice));
+    bytes.map_err(|error| PublishError::ReadBack { detail: error.to_string() })
+}
+
+fn io_error(path: &Path, source: io::Error) -> PublishError {
+    PublishError::Io { path: path.to_owned(), source }
+}
+
+impl From<CursorError> for PublishError {
+    fn from(error: CursorError) -> Self {
+        match error {
+            CursorError::Io(source) => Self::Io { path: "segments".into(), source },
+            CursorError::Frame { next, source } => {
+                Self::ReadBack { detail: format!("batch at entry {next}: {source}") }
+            }
+            CursorError::Index { .. } => Self::ReadBack { detail: error.to_string() },
+        }
+    }
+}
+
+/// Files of one publication whose names are not durable yet.
+struct Files {
+    root: PathBuf,
+    dirs: BTreeSet<PathBuf>,
+}
+
+impl Files {
+    fn put(&mut self, path: TilePath, bytes: &[u8]) -> Result<(), PublishError> {
+        let file = self.root.join(path.to_string());
+        let dir = file.parent().unwrap_or(&self.root).to_owned();
+        disk::create_dirs(&self.root, &dir).map_err(|source| io_error(&dir, source))?;
+        disk::place(&file, bytes).map_err(|source| io_error(&file, source))?;
+        self.dirs.insert(dir);
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<(), PublishError> {
+        self.dirs.iter().try_for_each(|dir| disk::sync_dir(dir).map_err(|source| io_error(dir, source)))
+    }
+
+    /// Removes partial tiles two tiles behind the edge: their full tiles have been there for a while (tlog-tiles,
+    /// "Partial Tiles", allows it once the full tile is available).
+    fn forget_outgrown(&self, old: u64, new: u64) {
+        let width = u64::from(TILE_WIDTH);
+        for (tile, level) in [(Tile::Entries, 0), (Tile::Hashes(0), 0), (Tile::Hashes(1), 8)] {
+            let (from, to) = ((old >> level) / width, (new >> level) / width);
+            for index in from.saturating_sub(1)..to.saturating_sub(1) {
+                if let Some(full) = TilePath::new(tile, index, TILE_WIDTH) {
+                    // Only tidiness: what stays behind does no harm.
+                    let _ = fs::remove_dir_all(self.root.join(format!("{full}.p")));
+                }
+            }
+        }
+    }
+}
