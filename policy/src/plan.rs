@@ -151,7 +151,7 @@ impl DataPlan {
 
 impl Limits {
     /// The budgets of a permission; the end in time is found by the caller.
-    pub(crate) fn of(rule: &Rule) -> Self {
+    pub fn of(rule: &Rule) -> Self {
         let mut limits = Self::default();
         for constraint in conjuncts(&rule.constraints) {
             let Constraint::Atomic { left, operator, right: Operand::Count(count) } = constraint else { continue };

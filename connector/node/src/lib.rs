@@ -1,1 +1,37 @@
 //! A node: configuration, stores, drivers and servers.
+//!
+//! In scope: everything that a running node is made of, put together from the crates below: the protocol machines
+//! and their drivers, evidence before effect, the gate to the data plane, the management API, a regulator's mirrors.
+//! Out of scope: the rules themselves. Policies, moves, proofs and tables live in their own crates.
+//!
+//! `docs/ARCHITECTURE.md` draws how a message travels through these modules.
+
+pub mod config;
+pub mod init;
+
+mod access;
+mod agreements;
+mod audit;
+mod catalogue;
+mod clock;
+mod dsp_server;
+mod events;
+mod evidence;
+mod exchange;
+mod finder;
+mod gate;
+mod holdings;
+mod identity;
+mod locks;
+mod management;
+mod metrics;
+mod peers;
+mod problem;
+mod public;
+mod receipts;
+mod run;
+mod store;
+
+pub use config::{Config, ConfigError, Role, Tls};
+pub use init::{InitError, InitOptions, MANAGEMENT_KEY_FILE, init};
+pub use run::{RunError, run};

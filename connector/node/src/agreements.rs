@@ -1,0 +1,163 @@
+//! Agreements as both parties hold them, and whether they still hold.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use shuyu_base::UnixMillis;
+use shuyu_data_plane::StreamStanding;
+use shuyu_policy::{Constraint, LeftOperand, Operand, Operator, Policy, Program, Standing};
+use tokio::sync::watch;
+
+use crate::holdings::parse_policy;
+use crate::problem::Problem;
+use crate::store::{Store, Table};
+
+/// Which side of an agreement or process we are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Side {
+    /// We hold the data.
+    Provider,
+    /// We use it.
+    Consumer,
+}
+
+/// Whether an agreement holds; expiry is read from its policy, not stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Held {
+    /// In force.
+    Active,
+    /// Ended by the provider.
+    Terminated,
+}
+
+/// An agreement.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AgreementRow {
+    /// The agreement's `@id`.
+    pub id: String,
+    /// Our side.
+    pub role: Side,
+    /// The other party's DID.
+    pub peer: String,
+    /// The dataset's id.
+    pub asset: String,
+    /// ODRL JSON-LD as both parties confirmed it.
+    pub policy: Value,
+    /// When it was made.
+    pub signed_at: String,
+    /// The negotiation it came from (our process id).
+    pub negotiation: String,
+    /// Whether it holds.
+    pub held: Held,
+    /// Why it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// What was used of an agreement, durable before any of it leaves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UsageRow {
+    /// Uses begun.
+    pub count: u64,
+    /// Rows sent or reserved.
+    pub rows: u64,
+    /// Bytes sent or reserved.
+    pub bytes: u64,
+    /// Events in the agreement's usage record so far.
+    pub seq: u64,
+}
+
+/// The agreements of this node: rows in the store, compiled programs and running streams in memory.
+#[derive(Clone)]
+pub struct Agreements {
+    store: Store,
+    programs: Arc<Mutex<HashMap<String, Arc<Program>>>>,
+    streams: Arc<Mutex<HashMap<String, watch::Sender<StreamStanding>>>>,
+}
+
+impl Agreements {
+    /// Over the node's store.
+    pub fn new(store: Store) -> Self {
+        Self { store, programs: Arc::default(), streams: Arc::default() }
+    }
+
+    /// The agreement of this id.
+    ///
+    /// # Errors
+    /// 404.
+    pub fn get(&self, id: &str) -> Result<AgreementRow, Problem> {
+        self.store.get(Table::Agreements, id)?.ok_or_else(|| Problem::not_found("contract", id))
+    }
+
+    /// What was used of it.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn usage(&self, id: &str) -> Result<UsageRow, Problem> {
+        Ok(self.store.get(Table::Usage, id)?.unwrap_or_default())
+    }
+
+    /// The compiled policy.
+    ///
+    /// # Errors
+    /// 422 if the policy cannot be compiled, which authoring and negotiation rule out.
+    pub fn program(&self, row: &AgreementRow) -> Result<Arc<Program>, Problem> {
+        if let Some(program) = self.programs.lock().unwrap_or_else(PoisonError::into_inner).get(&row.id) {
+            return Ok(Arc::clone(program));
+        }
+        let policy = parse_policy(&row.policy)?;
+        let program = shuyu_policy::compile(&policy)
+            .map_err(|error| Problem::refused(format!("the policy cannot be enforced: {error}"), Vec::new()))?;
+        let program = Arc::new(program);
+        let mut programs = self.programs.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(Arc::clone(programs.entry(row.id.clone()).or_insert(program)))
+    }
+
+    /// Whether the agreement holds at `now`.
+    pub fn standing(&self, row: &AgreementRow, program: &Program, now: UnixMillis) -> Standing {
+        match row.held {
+            Held::Terminated => Standing::Terminated,
+            Held::Active if is_over(program.policy(), now) => Standing::Expired,
+            Held::Active => Standing::Active,
+        }
+    }
+
+    /// A view of whether streams of this transfer may go on.
+    pub fn watch(&self, transfer: &str) -> watch::Receiver<StreamStanding> {
+        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        streams.retain(|_, sender| 0 < sender.receiver_count());
+        streams.entry(transfer.to_owned()).or_insert_with(|| watch::channel(StreamStanding::Live).0).subscribe()
+    }
+
+    /// Ends every running stream of this transfer.
+    pub fn stop_streams(&self, transfer: &str, reason: &str) {
+        let sender = self.streams.lock().unwrap_or_else(PoisonError::into_inner).remove(transfer);
+        if let Some(sender) = sender {
+            sender.send_replace(StreamStanding::Revoked(reason.to_owned()));
+        }
+    }
+}
+
+/// Whether every permission has an end that is past.
+fn is_over(policy: &Policy, now: UnixMillis) -> bool {
+    last_end(policy).is_some_and(|end| end < now)
+}
+
+/// The last instant at which a permission can hold, if every permission has an end. Ends inside `or` and `xone` are
+/// left to the evaluation.
+pub fn last_end(policy: &Policy) -> Option<UnixMillis> {
+    let end = |constraint: &Constraint| match constraint {
+        Constraint::Atomic { left: LeftOperand::DateTime, operator: Operator::Lt, right: Operand::Time(end) } => {
+            Some(end.plus_millis(-1))
+        }
+        Constraint::Atomic { left: LeftOperand::DateTime, operator: Operator::Lteq, right: Operand::Time(end) } => Some(*end),
+        Constraint::Atomic { .. } | Constraint::And(_) | Constraint::Or(_) | Constraint::Xone(_) => None,
+    };
+    let ends: Option<Vec<UnixMillis>> =
+        policy.permissions.iter().map(|rule| rule.constraints.iter().filter_map(end).min()).collect();
+    ends?.into_iter().max()
+}

@@ -1,0 +1,241 @@
+//! A regulator's work: mirror the ledgers of others, verify every byte copied, compare the parties' accounts.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use shuyu_base::{Did, Digest};
+use shuyu_credentials::DidDocument;
+use shuyu_evidence::{Audit, Bundle, NodeEvidence, Observed, Verdict};
+use shuyu_resolver::DidResolver;
+use shuyu_tlog::{SignedCheckpoint, TilePath, Vkey, tiles_of};
+
+use crate::clock;
+use crate::locks::KeyedLocks;
+use crate::management::chain;
+use crate::peers::Peers;
+use crate::problem::Problem;
+use crate::store::{Batch, Store, Table};
+
+/// Most nodes followed; every pair of them is compared.
+const MAX_NODES: usize = 64;
+/// Checkpoints remembered of one node; older ones are implied by the proofs of later ones.
+const MAX_OBSERVED: usize = 1024;
+/// Largest checkpoint read.
+const MAX_CHECKPOINT_BYTES: usize = 64 * 1024;
+
+/// A node that is followed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct FollowedRow {
+    did: String,
+    /// Its DID document as first resolved: keys are pinned from then on.
+    document: Value,
+    vkey: String,
+    observed: Vec<ObservedRow>,
+    size: u64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct ObservedRow {
+    at: i64,
+    checkpoint: String,
+}
+
+/// Follows ledgers; one a node.
+pub struct Auditor {
+    dir: PathBuf,
+    store: Store,
+    peers: Arc<Peers>,
+    resolver: Arc<DidResolver>,
+    locks: KeyedLocks,
+}
+
+impl Auditor {
+    /// Mirrors go to `dir/audit`.
+    pub fn new(dir: &Path, store: Store, peers: Arc<Peers>, resolver: Arc<DidResolver>) -> Self {
+        Self { dir: dir.join("audit"), store, peers, resolver, locks: KeyedLocks::default() }
+    }
+
+    /// Starts following a node: its document is resolved and its log key pinned.
+    ///
+    /// # Errors
+    /// 409 if it is followed already, 502 if it cannot be reached.
+    pub async fn follow(&self, did: &Did) -> Result<Value, Problem> {
+        if self.store.get::<FollowedRow>(Table::Audit, did.as_str())?.is_some() {
+            return Err(Problem::conflict(format!("`{did}` is followed already")));
+        }
+        if MAX_NODES <= self.rows()?.len() {
+            return Err(Problem::conflict(format!("at most {MAX_NODES} nodes can be followed")));
+        }
+        let document = self
+            .resolver
+            .resolve(did)
+            .await
+            .map_err(|error| Problem::peer(chain(&error)).hint("is the node up, and its DID right?"))?;
+        let root = self.ledger_root(did).await?;
+        let vkey = self.text(did, &format!("{root}/vkey"), 4096).await?.trim().to_owned();
+        let parsed: Vkey = vkey.parse().map_err(|error| Problem::peer(format!("`{did}` serves a bad vkey: {error}")))?;
+        if !document.methods().iter().any(|method| method.key == *parsed.key()) {
+            return Err(Problem::peer(format!("the ledger key of `{did}` is not in its DID document")));
+        }
+        let row = FollowedRow {
+            did: did.to_string(),
+            document: document.to_json(),
+            vkey,
+            observed: Vec::new(),
+            size: 0,
+        };
+        let mut batch = Batch::default();
+        batch.put(Table::Audit, did.as_str(), &row)?;
+        self.store.commit(batch).await?;
+        Ok(json!({ "did": did.as_str(), "vkey": row.vkey, "size": 0 }))
+    }
+
+    /// The nodes followed.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn nodes(&self) -> Result<Vec<Value>, Problem> {
+        let show = |row: FollowedRow| json!({ "did": row.did, "vkey": row.vkey, "size": row.size });
+        Ok(self.rows()?.into_iter().map(show).collect())
+    }
+
+    /// Copies what is new at every node and verifies all of it. A node that cannot be reached stops no other.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn sync(&self) -> Result<Vec<Value>, Problem> {
+        let mut results = Vec::new();
+        for row in self.rows()? {
+            let did = row.did.clone();
+            let _guard = self.locks.lock(&did).await;
+            let result = match self.sync_one(row).await {
+                Ok(size) => self.verified(&did, size)?,
+                Err(problem) => json!({ "did": did, "verified": false, "findings": [problem.detail], "reached": false }),
+            };
+            results.push(result);
+        }
+        Ok(results)
+    }
+
+    async fn sync_one(&self, mut row: FollowedRow) -> Result<u64, Problem> {
+        let did: Did = row.did.parse().map_err(|_| Problem::conflict("a stored row names no DID"))?;
+        let root = self.ledger_root(&did).await?;
+        let checkpoint = self.text(&did, &format!("{root}/checkpoint"), MAX_CHECKPOINT_BYTES).await?;
+        let vkey: Vkey = row.vkey.parse().map_err(|_| Problem::conflict("a stored row has no valid vkey"))?;
+        let is_new = row.observed.last().is_none_or(|last| last.checkpoint != checkpoint);
+        let head = SignedCheckpoint::open(checkpoint.as_bytes(), &vkey).ok().map(|signed| signed.checkpoint().size);
+        if let Some(size) = head
+            && row.size < size
+        {
+            self.copy(&did, &root, size).await?;
+            row.size = size;
+        }
+        // The checkpoint is remembered last: what it covers is on our disk by then.
+        if is_new {
+            if MAX_OBSERVED <= row.observed.len() {
+                row.observed.remove(0);
+            }
+            row.observed.push(ObservedRow { at: clock::now().0, checkpoint });
+        }
+        let size = row.size;
+        let mut batch = Batch::default();
+        batch.put(Table::Audit, &row.did, &row)?;
+        self.store.commit(batch).await?;
+        Ok(size)
+    }
+
+    /// Copies the tiles and entry bundles of a tree of `size` entries. Full ones are copied once.
+    async fn copy(&self, did: &Did, root: &str, size: u64) -> Result<(), Problem> {
+        let mirror = self.mirror(did);
+        for path in tiles_of(size) {
+            let file = mirror.join(path.to_string());
+            if tokio::fs::try_exists(&file).await.unwrap_or(false) {
+                continue;
+            }
+            let max_bytes = shuyu_tlog::MAX_BUNDLE_BYTES;
+            let bytes = self
+                .peers
+                .bytes(did, &format!("{root}/{path}"), max_bytes)
+                .await
+                .map_err(|error| Problem::peer(chain(&error)))?;
+            write(&file, &bytes).await.map_err(|error| {
+                Problem::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, format!("cannot write `{}`: {error}", file.display()))
+            })?;
+        }
+        Ok(())
+    }
+
+    fn verified(&self, did: &str, size: u64) -> Result<Value, Problem> {
+        let Some(row) = self.store.get::<FollowedRow>(Table::Audit, did)? else {
+            return Err(Problem::not_found("followed node", did));
+        };
+        let bundle = Bundle { made_at: clock::now(), nodes: vec![self.evidence(&row)?] };
+        let findings = match bundle.verify() {
+            Ok(Audit { verdict: Verdict::Holds, .. }) => Vec::new(),
+            Ok(Audit { verdict: Verdict::DoesNotHold(convictions), .. }) => {
+                convictions.iter().map(ToString::to_string).collect()
+            }
+            Err(error) => vec![chain(&error)],
+        };
+        Ok(json!({ "did": did, "size": size, "verified": findings.is_empty(), "findings": findings, "reached": true }))
+    }
+
+    /// Everything held about every followed node, as one bundle.
+    ///
+    /// # Errors
+    /// When the mirror cannot be read.
+    pub fn bundle(&self) -> Result<Bundle, Problem> {
+        let nodes = self.rows()?.iter().map(|row| self.evidence(row)).collect::<Result<_, _>>()?;
+        Ok(Bundle { made_at: clock::now(), nodes })
+    }
+
+    fn evidence(&self, row: &FollowedRow) -> Result<NodeEvidence, Problem> {
+        let damaged = |what: &str| Problem::conflict(format!("what is stored about `{}` is damaged: {what}", row.did));
+        let did: Did = row.did.parse().map_err(|_| damaged("did"))?;
+        let document = DidDocument::parse(row.document.to_string().as_bytes(), &did).map_err(|_| damaged("document"))?;
+        let vkey: Vkey = row.vkey.parse().map_err(|_| damaged("vkey"))?;
+        let mirror = self.mirror(&did);
+        let mut files: BTreeMap<TilePath, Vec<u8>> = BTreeMap::new();
+        for path in tiles_of(row.size) {
+            let bytes = std::fs::read(mirror.join(path.to_string())).map_err(|error| damaged(&error.to_string()))?;
+            files.insert(path, bytes);
+        }
+        let observed = row
+            .observed
+            .iter()
+            .map(|seen| Observed { at: shuyu_base::UnixMillis(seen.at), checkpoint: seen.checkpoint.clone().into_bytes() })
+            .collect();
+        Ok(NodeEvidence { did, document, vkey, observed, files, picked: Vec::new() })
+    }
+
+    fn mirror(&self, did: &Did) -> PathBuf {
+        let name = Digest::sha256(did.as_str().as_bytes()).to_string();
+        self.dir.join(name.rsplit(':').next().unwrap_or_default())
+    }
+
+    fn rows(&self) -> Result<Vec<FollowedRow>, Problem> {
+        Ok(self.store.list(Table::Audit, None, MAX_NODES)?.into_iter().map(|(_, row)| row).collect())
+    }
+
+    async fn ledger_root(&self, did: &Did) -> Result<String, Problem> {
+        self.peers.ledger_root(did).await.map_err(|error| Problem::peer(chain(&error)))
+    }
+
+    async fn text(&self, did: &Did, url: &str, max_bytes: usize) -> Result<String, Problem> {
+        let bytes = self.peers.bytes(did, url, max_bytes).await.map_err(|error| Problem::peer(chain(&error)))?;
+        String::from_utf8(bytes).map_err(|_| Problem::peer(format!("`{url}` is not text")))
+    }
+}
+
+/// Writes a whole file or none.
+async fn write(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    if let Some(parent) = file.parent() {
+        tokio::fs::create_dir_all(parent).await?;
+    }
+    let part = file.with_extension("part");
+    tokio::fs::write(&part, bytes).await?;
+    tokio::fs::rename(&part, file).await
+}

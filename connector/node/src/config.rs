@@ -1,0 +1,236 @@
+//! `shuyu.toml`: one file per node, every key known, every bound stated.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use shuyu_base::Did;
+
+/// Name of the configuration file in a node directory.
+pub const FILE_NAME: &str = "shuyu.toml";
+
+/// What a node does for its owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// Publishes data and enforces contracts over it.
+    Holder,
+    /// Negotiates for data of others and uses it.
+    Consumer,
+    /// Mirrors and checks the ledgers of others.
+    Regulator,
+}
+
+impl Role {
+    /// The word used in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Holder => "holder",
+            Self::Consumer => "consumer",
+            Self::Regulator => "regulator",
+        }
+    }
+}
+
+/// The whole file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Config {
+    /// A name for people.
+    pub name: String,
+    /// The owner's DID. For did:web, this node serves the document itself.
+    pub did: String,
+    /// What the node does.
+    pub roles: Vec<Role>,
+    /// Permit http and loopback addresses towards peers. For one machine only, never in production.
+    #[serde(default)]
+    pub insecure_loopback: bool,
+    /// Sockets this node listens on.
+    pub listen: Listen,
+    /// Addresses under which peers reach it.
+    pub public: Public,
+    /// TLS of the public sockets; plain text is refused unless `insecure-loopback` is true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+    /// Where the key file's passphrase is read from.
+    pub keys: Keys,
+    /// Bounds of one query and of the spool.
+    #[serde(default)]
+    pub limits: Limits,
+    /// How many automatic counter-offers a holder makes before it refuses, 0 to 16.
+    #[serde(default = "three")]
+    pub max_counter_offers: u32,
+}
+
+/// Sockets.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Listen {
+    /// Dataspace protocol, data pull, ledger and DID document.
+    pub public: SocketAddr,
+    /// Management API; keep it on loopback or behind a gateway.
+    pub management: SocketAddr,
+    /// Arrow Flight SQL.
+    pub flight: SocketAddr,
+}
+
+/// Addresses peers use.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Public {
+    /// Root of the public socket, for example `https://data.city.example`.
+    pub url: String,
+    /// Root of the Flight socket, for example `grpc+tls://data.city.example:7103`.
+    pub flight_url: String,
+}
+
+/// PEM files.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Tls {
+    /// Certificate chain, the node's own first.
+    pub certificate: PathBuf,
+    /// Private key of that certificate.
+    pub key: PathBuf,
+    /// Further roots trusted when this node calls others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extra_roots: Option<PathBuf>,
+}
+
+/// The node's keys.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Keys {
+    /// The key messages and evidence are signed with: encrypted PKCS#8 in PEM.
+    pub signing_key: PathBuf,
+    /// The ledger's Ed25519 key, likewise.
+    pub ledger_key: PathBuf,
+    /// File that holds the passphrase of both.
+    pub passphrase_file: PathBuf,
+}
+
+/// Bounds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Limits {
+    /// Longest run of one query, in seconds.
+    pub query_timeout_s: u64,
+    /// Memory of one query, in MiB.
+    pub query_memory_mib: u64,
+    /// Disk for results waiting to be pulled, in MiB.
+    pub spool_mib: u64,
+    /// Longest time a pulled result is kept, in seconds.
+    pub spool_ttl_s: u64,
+    /// Requests served at once on the public socket.
+    pub max_requests: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { query_timeout_s: 120, query_memory_mib: 1024, spool_mib: 4096, spool_ttl_s: 3600, max_requests: 512 }
+    }
+}
+
+fn three() -> u32 {
+    3
+}
+
+/// Why a configuration was not accepted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read `{path}`")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Not TOML, or a key is missing, unknown or of the wrong type.
+    #[error("`{path}` is not a valid configuration: {reason}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Line, column and key.
+        reason: String,
+    },
+    /// A value is well-formed and cannot be used.
+    #[error("configuration key `{key}`: {reason}")]
+    Value {
+        /// The key.
+        key: &'static str,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Config {
+    /// Reads and checks `dir/shuyu.toml`.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the file, the line or the key.
+    pub fn load(dir: &Path) -> Result<Self, ConfigError> {
+        let path = dir.join(FILE_NAME);
+        let text = std::fs::read_to_string(&path).map_err(|source| ConfigError::Read { path: path.clone(), source })?;
+        let config: Self = toml::from_str(&text)
+            .map_err(|error| ConfigError::Parse { path, reason: error.to_string().trim_end().to_owned() })?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// The owner's DID as a value.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`] for `did`.
+    pub fn did(&self) -> Result<Did, ConfigError> {
+        self.did.parse().map_err(|error| ConfigError::Value { key: "did", reason: format!("{error}") })
+    }
+
+    /// Whether the node has this role.
+    pub fn has(&self, role: Role) -> bool {
+        self.roles.contains(&role)
+    }
+
+    /// Checks what the types cannot say.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`] names the key.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let bad = |key, reason: &str| Err(ConfigError::Value { key, reason: reason.to_owned() });
+        self.did()?;
+        if self.roles.is_empty() {
+            return bad("roles", "at least one of holder, consumer, regulator");
+        }
+        if 16 < self.max_counter_offers {
+            return bad("max-counter-offers", "at most 16");
+        }
+        if self.limits.query_timeout_s == 0 || self.limits.query_memory_mib < 16 {
+            return bad("limits", "query-timeout-s at least 1 and query-memory-mib at least 16");
+        }
+        if !self.listen.management.ip().is_loopback() {
+            return bad("listen.management", "must be a loopback address; put a gateway with TLS in front to reach it from elsewhere");
+        }
+        self.check_plain_text()
+    }
+
+    /// Plain text leaves the machine only by mistake: it needs the explicit switch and loopback sockets.
+    fn check_plain_text(&self) -> Result<(), ConfigError> {
+        let bad = |key, reason: &str| Err(ConfigError::Value { key, reason: reason.to_owned() });
+        let url = url::Url::parse(&self.public.url)
+            .map_err(|error| ConfigError::Value { key: "public.url", reason: error.to_string() })?;
+        if self.insecure_loopback {
+            if !(self.listen.public.ip().is_loopback() && self.listen.flight.ip().is_loopback()) {
+                return bad("insecure-loopback", "is true, so listen.public and listen.flight must be loopback addresses");
+            }
+            return Ok(());
+        }
+        if url.scheme() != "https" {
+            return bad("public.url", "must be https, or set insecure-loopback = true on a single machine");
+        }
+        if self.tls.is_none() {
+            return bad("tls", "is missing; give certificate and key, or set insecure-loopback = true on a single machine");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,138 @@
+//! Evidence before effect: statements are saved with the state they belong to, made durable in the
+//! ledger, and only then does anything leave the node.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde::{Deserialize, Serialize};
+use shuyu_base::{Digest, HashKind};
+use shuyu_evidence::Statement;
+use shuyu_ledger::{Append, AppendError, Ledger};
+
+use crate::identity::Identity;
+use crate::store::{Batch, Store, StoreError, Table};
+
+/// Why a statement is not durable.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EvidenceError {
+    /// The ledger did not take it.
+    #[error("the ledger did not take the evidence: {0}")]
+    Append(#[from] AppendError),
+    /// The statement is outside its bounds.
+    #[error("the statement cannot be written: {0}")]
+    Statement(String),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A signed statement on its way into the ledger.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Saved {
+    dedup: String,
+    process: String,
+    entry: String,
+}
+
+/// Writes evidence; clones share the ledger.
+#[derive(Clone)]
+pub struct Evidence {
+    ledger: Arc<Ledger>,
+    identity: Arc<Identity>,
+    store: Store,
+    /// Set while the outbox may hold statements that the ledger did not take.
+    behind: Arc<AtomicBool>,
+}
+
+impl Evidence {
+    /// A recorder that signs as `identity`.
+    pub fn new(ledger: Arc<Ledger>, identity: Arc<Identity>, store: Store) -> Self {
+        Self { ledger, identity, store, behind: Arc::default() }
+    }
+
+    /// The ledger below.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Signs a statement and adds it to the batch that saves the state it belongs to.
+    ///
+    /// # Errors
+    /// [`EvidenceError::Statement`] if a field is out of bounds.
+    pub fn save(&self, batch: &mut Batch, statement: &Statement) -> Result<Saved, EvidenceError> {
+        let bytes = shuyu_evidence::sign(statement, &self.identity.key, &self.identity.kid)
+            .map_err(|error| EvidenceError::Statement(error.to_string()))?;
+        let saved = Saved {
+            dedup: Digest::new(HashKind::Sha256, statement.dedup_id()).to_string(),
+            process: statement.process.clone(),
+            entry: String::from_utf8_lossy(&bytes).into_owned(),
+        };
+        batch.put(Table::Outbox, &saved.dedup, &saved)?;
+        Ok(saved)
+    }
+
+    /// Returns once every statement is durable in the ledger. Repeats are recognised there.
+    ///
+    /// # Errors
+    /// [`EvidenceError::Append`]; the statements stay in the outbox and are offered again at the next start.
+    pub async fn make_durable(&self, saved: &[Saved]) -> Result<(), EvidenceError> {
+        let mut done = Batch::default();
+        for statement in saved {
+            if let Err(error) = self.ledger.append(append(statement)?).await {
+                self.behind.store(true, Ordering::Release);
+                return Err(error.into());
+            }
+            done.delete(Table::Outbox, &statement.dedup);
+        }
+        // Losing this write only repeats an append that the ledger recognises.
+        self.store.commit_blocking(&done, false)?;
+        Ok(())
+    }
+
+    /// Saves and makes durable one statement that belongs to no other change of state.
+    ///
+    /// # Errors
+    /// [`EvidenceError`].
+    pub async fn record(&self, statement: &Statement) -> Result<(), EvidenceError> {
+        let mut batch = Batch::default();
+        let saved = self.save(&mut batch, statement)?;
+        self.store.commit(batch).await?;
+        self.make_durable(&[saved]).await
+    }
+
+    /// Writes what an earlier failure kept from the ledger; costs nothing when there was none.
+    ///
+    /// # Errors
+    /// [`EvidenceError`] while the ledger still fails.
+    pub async fn flush(&self) -> Result<(), EvidenceError> {
+        if self.behind.load(Ordering::Acquire) {
+            self.recover().await?;
+            self.behind.store(false, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Offers the ledger everything that a crash may have kept from it.
+    ///
+    /// # Errors
+    /// [`EvidenceError`].
+    pub async fn recover(&self) -> Result<usize, EvidenceError> {
+        let mut recovered = 0;
+        loop {
+            let rows = self.store.list::<Saved>(Table::Outbox, None, 1000)?;
+            if rows.is_empty() {
+                return Ok(recovered);
+            }
+            let saved: Vec<Saved> = rows.into_iter().map(|(_, saved)| saved).collect();
+            recovered += saved.len();
+            self.make_durable(&saved).await?;
+        }
+    }
+}
+
+fn append(saved: &Saved) -> Result<Append, EvidenceError> {
+    let dedup: Digest =
+        saved.dedup.parse().map_err(|_| EvidenceError::Statement("saved statement has no valid id".to_owned()))?;
+    Ok(Append { dedup: *dedup.bytes(), process: Some(saved.process.clone()), bytes: saved.entry.clone().into_bytes() })
+}

@@ -1,0 +1,10 @@
+//! Negotiations and transfers: protocol machines driven by this node's rules.
+
+pub mod driver;
+pub mod negotiation;
+pub mod row;
+pub mod terms;
+pub mod transfer;
+
+pub use negotiation::Negotiations;
+pub use transfer::Transfers;

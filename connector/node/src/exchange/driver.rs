@@ -1,0 +1,594 @@
+//! Performs what the machines decide, in the order that is law: state and evidence are saved together, the
+//! evidence is made durable, and only then is a message acknowledged or sent.
+//!
+//! One driver serves both kinds of process. Nothing here polls: a step ends in an answer, a delivery or a timer.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use serde_json::Value;
+use shuyu_base::{Did, Digest, UnixMillis};
+use shuyu_contract_engine::{
+    AckError, Act, Assessment, Effect, Machine, Msg, Party, Pid, Proposal, Record, RetryPolicy, SetAsideReason,
+};
+use shuyu_evidence::Statement;
+use tokio::sync::{broadcast, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::agreements::Side;
+use crate::clock;
+use crate::events::Events;
+use crate::evidence::Evidence;
+use crate::exchange::row::{Happened, Kind, MachineRow, Row};
+use crate::locks::KeyedLocks;
+use crate::peers::{PeerError, Peers};
+use crate::problem::Problem;
+use crate::store::{Batch, Store};
+
+/// Longest history kept in a row; the ledger keeps all of it.
+const MAX_HISTORY: usize = 64;
+/// Pause before a process is taken up again whose evidence could not be written.
+const LEDGER_RETRY: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// What every driver works with.
+#[derive(Clone)]
+pub struct Tools {
+    /// The node's owner.
+    pub did: Did,
+    /// State.
+    pub store: Store,
+    /// Evidence.
+    pub evidence: Evidence,
+    /// Other nodes.
+    pub peers: Arc<Peers>,
+    /// What others may want to hear of.
+    pub events: Events,
+    /// Work that outlives a request, and its end.
+    pub tasks: TaskTracker,
+    /// Set when the node stops.
+    pub stopping: CancellationToken,
+}
+
+/// The answer to a message of another node.
+#[derive(Debug)]
+pub enum Answer<K: Kind> {
+    /// Done, or done before. The row as it is now.
+    Done(Box<Row<K>>),
+    /// Our own message is under way; try again.
+    Busy,
+    /// Not done, and never will be.
+    Refused(String),
+    /// There is no such process for this sender.
+    Unknown,
+    /// We failed; nothing was acknowledged.
+    Failed(Problem),
+}
+
+/// A message of our own to be proposed.
+pub struct Draft<K: Kind> {
+    /// What it says.
+    pub proposal: Proposal<K>,
+    /// The message as it is sent.
+    pub body: Value,
+}
+
+/// What follows from a step, told to the kind's rules after the step is durable.
+pub type Stepped<K> = tokio::sync::mpsc::UnboundedSender<Row<K>>;
+
+/// Runs every process of one kind.
+pub struct Driver<K: Kind> {
+    tools: Tools,
+    locks: KeyedLocks,
+    /// Machines with a message under way; what they know of the link is not in the store.
+    live: Mutex<HashMap<String, Machine<K>>>,
+    /// Called after a step with the row as saved, outside any lock.
+    follow_up: Box<dyn Fn(Row<K>) + Send + Sync>,
+    this: Weak<Self>,
+}
+
+impl<K: Kind> Driver<K> {
+    /// A driver that tells `follow_up` of every step.
+    pub fn new(tools: Tools, follow_up: Box<dyn Fn(Row<K>) + Send + Sync>) -> Arc<Self> {
+        Arc::new_cyclic(|this| Self {
+            tools,
+            locks: KeyedLocks::default(),
+            live: Mutex::default(),
+            follow_up,
+            this: Weak::clone(this),
+        })
+    }
+
+    /// The row of a process.
+    ///
+    /// # Errors
+    /// 404.
+    pub fn get(&self, pid: &str) -> Result<Row<K>, Problem> {
+        self.tools.store.get(K::TABLE, pid)?.ok_or_else(|| Problem::not_found(K::NAME, pid))
+    }
+
+    /// Rows in order of identifier.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn list(&self, after: Option<&str>, limit: usize) -> Result<Vec<Row<K>>, Problem> {
+        Ok(self.tools.store.list(K::TABLE, after, limit)?.into_iter().map(|(_, row)| row).collect())
+    }
+
+    /// Starts a process with our first message.
+    ///
+    /// # Errors
+    /// [`Problem`]; nothing was sent.
+    pub async fn open(&self, row: Row<K>, draft: Draft<K>) -> Result<Row<K>, Problem> {
+        let _guard = self.locks.lock(&row.pid).await;
+        let our_pid = pid(&row.pid)?;
+        let machine = Machine::new(row.role.party(), our_pid, None, RetryPolicy::STANDARD);
+        self.propose_in(row, machine, draft, Batch::default()).await
+    }
+
+    /// Adds a message of our own to a process. `draft` sees the row under the lock; what it adds to the batch is saved
+    /// with the message.
+    ///
+    /// # Errors
+    /// 404, 409 if the message is not legal now, or what `draft` says.
+    pub async fn propose(
+        &self,
+        pid: &str,
+        draft: impl FnOnce(&mut Row<K>, &mut Batch) -> Result<Draft<K>, Problem> + Send,
+    ) -> Result<Row<K>, Problem> {
+        let _guard = self.locks.lock(pid).await;
+        let mut row = self.get(pid)?;
+        let machine = self.machine(&row)?;
+        let mut batch = Batch::default();
+        let draft = draft(&mut row, &mut batch)?;
+        self.propose_in(row, machine, draft, batch).await
+    }
+
+    async fn propose_in(
+        &self,
+        mut row: Row<K>,
+        mut machine: Machine<K>,
+        draft: Draft<K>,
+        batch: Batch,
+    ) -> Result<Row<K>, Problem> {
+        let effects = machine.propose(draft.proposal).map_err(|error| {
+            Problem::conflict(error.to_string()).hint("look at the process's state and history first")
+        })?;
+        row.outgoing = Some(draft.body);
+        row.error = None;
+        self.perform(&mut row, machine, effects, batch).await?;
+        Ok(row)
+    }
+
+    /// Takes a message of another node. For a first message `fresh` makes the row; else it is the sender's process
+    /// `pid`. `apply` checks what the message means and changes the row's detail; its refusal is final.
+    pub async fn receive(
+        &self,
+        pid: &str,
+        sender: &Did,
+        msg: Msg<K>,
+        fresh: Option<Row<K>>,
+        apply: impl FnOnce(&mut Row<K>, &mut Batch) -> Result<(), String> + Send,
+    ) -> Answer<K> {
+        let _guard = self.locks.lock(pid).await;
+        match self.receive_locked(pid, sender, msg, fresh, apply).await {
+            Ok(answer) => answer,
+            Err(problem) => Answer::Failed(problem),
+        }
+    }
+
+    async fn receive_locked(
+        &self,
+        pid_text: &str,
+        sender: &Did,
+        msg: Msg<K>,
+        fresh: Option<Row<K>>,
+        apply: impl FnOnce(&mut Row<K>, &mut Batch) -> Result<(), String> + Send,
+    ) -> Result<Answer<K>, Problem> {
+        let stored = self.tools.store.get::<Row<K>>(K::TABLE, pid_text)?;
+        let (mut row, mut machine) = match (stored, fresh) {
+            (Some(row), _) => {
+                let machine = self.machine(&row)?;
+                (row, machine)
+            }
+            (None, Some(row)) => {
+                let machine = Machine::new(row.role.party(), pid(&row.pid)?, Some(msg.sender_pid.clone()), RetryPolicy::STANDARD);
+                (row, machine)
+            }
+            (None, None) => return Ok(Answer::Unknown),
+        };
+        if row.peer != sender.as_str() {
+            return Ok(Answer::Unknown);
+        }
+        let now = clock::now();
+        let mut batch = Batch::default();
+        let mut declined = None;
+        if machine.assess(&msg) == Assessment::Acceptable
+            && let Err(reason) = apply(&mut row, &mut batch)
+        {
+            declined = Some(reason);
+        }
+        let effects = match &declined {
+            Some(_) => machine.decline(now, &msg),
+            None => machine.on_msg(now, &msg),
+        };
+        if let Some(reason) = declined {
+            // What `apply` changed in the row is not wanted.
+            let row = self.tools.store.get::<Row<K>>(K::TABLE, pid_text)?;
+            if let Some(mut row) = row {
+                self.perform(&mut row, machine, effects, Batch::default()).await?;
+            }
+            return Ok(Answer::Refused(reason));
+        }
+        let answer = answer(&effects);
+        self.perform(&mut row, machine, effects, batch).await?;
+        Ok(match answer {
+            Verdict::Done => Answer::Done(Box::new(row)),
+            Verdict::Busy => Answer::Busy,
+            Verdict::Refused(reason) => Answer::Refused(reason),
+        })
+    }
+
+    /// Takes up a process that was set aside.
+    ///
+    /// # Errors
+    /// 404.
+    pub async fn resume(&self, pid: &str) -> Result<Row<K>, Problem> {
+        let _guard = self.locks.lock(pid).await;
+        let mut row = self.get(pid)?;
+        let mut machine = self.machine(&row)?;
+        let effects = machine.resume(clock::now());
+        row.error = None;
+        self.perform(&mut row, machine, effects, Batch::default()).await?;
+        Ok(row)
+    }
+
+    /// Goes on with everything a stop interrupted: messages under way are due at once, and every live process is
+    /// shown to the rules again.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn recover(&self) -> Result<(), Problem> {
+        let mut after: Option<String> = None;
+        loop {
+            let rows = self.list(after.as_deref(), 500)?;
+            let Some(last) = rows.last() else { return Ok(()) };
+            after = Some(last.pid.clone());
+            for row in rows {
+                if row.machine.has_pending() {
+                    self.spawn(|driver| async move { driver.tick(&row.pid).await });
+                } else {
+                    (self.follow_up)(row);
+                }
+            }
+        }
+    }
+
+    fn machine(&self, row: &Row<K>) -> Result<Machine<K>, Problem> {
+        if let Some(machine) = self.live.lock().unwrap_or_else(PoisonError::into_inner).get(&row.pid) {
+            return Ok(machine.clone());
+        }
+        let bad = |why: &str| {
+            Problem::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, format!("{} `{}`: {why}", K::NAME, row.pid))
+        };
+        let snapshot = row.machine.snapshot::<K>(row.role, &row.pid).ok_or_else(|| bad("the stored row is damaged"))?;
+        Machine::restore(snapshot, RetryPolicy::STANDARD).map_err(|error| bad(&error.to_string()))
+    }
+
+    /// Performs the effects of one step. Everything up to and including durable evidence happens before this
+    /// returns; deliveries and timers are started after it.
+    async fn perform(
+        &self,
+        row: &mut Row<K>,
+        machine: Machine<K>,
+        effects: Vec<Effect<K>>,
+        mut batch: Batch,
+    ) -> Result<(), Problem> {
+        // Evidence that an earlier failure kept from the ledger goes first, so that no repeat is acknowledged without it.
+        if let Err(error) = self.tools.evidence.flush().await {
+            self.try_again_later(&row.pid);
+            return Err(failed(error));
+        }
+        let before = row.machine.state().map(str::to_owned);
+        row.machine = MachineRow::of(machine.snapshot());
+        self.note_history(row, &machine, before.as_deref());
+        let mut saved = Vec::new();
+        let mut save = false;
+        for effect in &effects {
+            match effect {
+                Effect::Save => save = true,
+                Effect::Record(record) => {
+                    let statement = self.statement(row, record);
+                    saved.push(self.tools.evidence.save(&mut batch, &statement).map_err(failed)?);
+                }
+                Effect::SetAside(reason) => {
+                    row.error = Some(aside(*reason));
+                    save = true;
+                }
+                Effect::Ack
+                | Effect::AckAgain
+                | Effect::Busy
+                | Effect::Refuse(_)
+                | Effect::Send { .. }
+                | Effect::Enquire
+                | Effect::ScheduleAt(_) => {}
+            }
+        }
+        if !row.machine.has_pending() {
+            row.outgoing = None;
+        }
+        if save {
+            batch.put(K::TABLE, &row.pid, row)?;
+            self.tools.store.commit(batch).await?;
+            if let Err(error) = self.tools.evidence.make_durable(&saved).await {
+                self.try_again_later(&row.pid);
+                return Err(failed(error));
+            }
+        }
+        self.keep_live(&row.pid, machine);
+        for effect in effects {
+            self.start(row, effect);
+        }
+        if save {
+            self.tools.events.publish(K::NAME, &row.pid, row.machine.state());
+            if !row.machine.has_pending() {
+                (self.follow_up)(row.clone());
+            }
+        }
+        Ok(())
+    }
+
+    fn note_history(&self, row: &mut Row<K>, machine: &Machine<K>, before: Option<&str>) {
+        let Some(state) = machine.state().map(K::state_name) else { return };
+        if before == Some(state) {
+            return;
+        }
+        let snapshot = machine.snapshot();
+        let known = |event: &Digest| row.history.iter().any(|happened| happened.event == event.to_string());
+        let ours = snapshot.ours_last.filter(|applied| !known(&applied.event)).map(|applied| (row.role, applied));
+        let theirs = snapshot.theirs.last().copied().filter(|applied| !known(&applied.event));
+        let theirs = theirs.map(|applied| (Side::from(row.role.party().other()), applied));
+        let Some((from, applied)) = ours.or(theirs) else { return };
+        if MAX_HISTORY <= row.history.len() {
+            row.history.remove(0);
+        }
+        row.history.push(Happened {
+            at: clock::now().to_string(),
+            from,
+            verb: K::verb_name(applied.verb).to_owned(),
+            state: state.to_owned(),
+            event: applied.event.to_string(),
+        });
+    }
+
+    fn statement(&self, row: &Row<K>, record: &Record<K>) -> Statement {
+        Statement {
+            kind: format!("{}.{}", K::NAME, K::verb_name(record.verb)),
+            act: match record.act {
+                Act::Sent => shuyu_evidence::Act::Sent,
+                Act::Received => shuyu_evidence::Act::Received,
+                Act::Withdrawn => shuyu_evidence::Act::Withdrawn,
+            },
+            process: row.process.clone(),
+            seq: record.seq,
+            by: self.tools.did.clone(),
+            with: row.peer.parse().unwrap_or_else(|_| self.tools.did.clone()),
+            at: clock::now(),
+            event: record.event,
+            agreement: None,
+            commit: std::collections::BTreeMap::new(),
+        }
+    }
+
+    /// The state is saved and its evidence is not durable: nothing may leave. The stored machine is taken up again
+    /// once the ledger works.
+    fn try_again_later(&self, pid: &str) {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner).remove(pid);
+        let pid = pid.to_owned();
+        self.spawn(|driver| async move {
+            tokio::select! {
+                () = tokio::time::sleep(LEDGER_RETRY) => driver.tick(&pid).await,
+                () = driver.tools.stopping.cancelled() => {}
+            }
+        });
+    }
+
+    fn keep_live(&self, pid: &str, machine: Machine<K>) {
+        let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        if machine.snapshot().pending.is_some() {
+            live.insert(pid.to_owned(), machine);
+        } else {
+            live.remove(pid);
+        }
+    }
+
+    fn start(&self, row: &Row<K>, effect: Effect<K>) {
+        let pid = row.pid.clone();
+        match effect {
+            Effect::Send { verb, event, .. } => {
+                let row = row.clone();
+                self.spawn(move |driver| async move { driver.deliver(row, verb, event).await });
+            }
+            Effect::ScheduleAt(at) => self.spawn(move |driver| async move {
+                let wait = u64::try_from(at.since(clock::now())).unwrap_or(0);
+                tokio::select! {
+                    () = tokio::time::sleep(std::time::Duration::from_millis(wait)) => driver.tick(&pid).await,
+                    () = driver.tools.stopping.cancelled() => {}
+                }
+            }),
+            Effect::Enquire => {
+                let row = row.clone();
+                self.spawn(move |driver| async move { driver.enquire(row).await });
+            }
+            Effect::SetAside(reason) => {
+                tracing::warn!(kind = K::NAME, %pid, reason = %aside(reason), "set aside; waits for an operator");
+            }
+            Effect::Save
+            | Effect::Record(_)
+            | Effect::Ack
+            | Effect::AckAgain
+            | Effect::Busy
+            | Effect::Refuse(_) => {}
+        }
+    }
+
+    fn spawn<F, W>(&self, work: F)
+    where
+        F: FnOnce(Arc<Self>) -> W,
+        W: Future<Output = ()> + Send + 'static,
+    {
+        if let Some(driver) = self.this.upgrade() {
+            self.tools.tasks.spawn(work(driver));
+        }
+    }
+
+    async fn tick(&self, pid: &str) {
+        let _guard = self.locks.lock(pid).await;
+        let step = async {
+            let mut row = self.get(pid)?;
+            let mut machine = self.machine(&row)?;
+            let effects = machine.on_tick(clock::now());
+            self.perform(&mut row, machine, effects, Batch::default()).await
+        };
+        self.report(pid, step.await);
+    }
+
+    /// Sends the pending message once and tells the machine how it went.
+    async fn deliver(&self, row: Row<K>, verb: K::Verb, event: Digest) {
+        let Some(body) = &row.outgoing else { return };
+        let Ok(peer) = row.peer.parse::<Did>() else { return };
+        let receiver = row.role.party().other();
+        let url = format!("{}{}", row.peer_root, K::path(verb, receiver, row.machine.peer_pid()));
+        let sent = tokio::select! {
+            sent = self.tools.peers.post(&peer, &url, body) => sent,
+            () = self.tools.stopping.cancelled() => return,
+        };
+        self.settle(&row.pid, |machine, now| match &sent {
+            Ok(answer) => {
+                let named = named_pid(answer, receiver);
+                machine.on_ack(event, named.as_ref()).or_else(|error| match error {
+                    AckError::NothingPending => Err(error),
+                    AckError::NoPeerPid | AckError::OtherProcess => machine.on_no_answer(now, event, random()),
+                })
+            }
+            Err(PeerError::Busy { .. }) => machine.on_busy(now, event, random()),
+            Err(error) if error.is_definite() => machine.on_refused(event),
+            Err(_) => machine.on_no_answer(now, event, random()),
+        }, sent.as_ref().err().map(ToString::to_string))
+        .await;
+    }
+
+    /// Asks the other party for its view of the process.
+    async fn enquire(&self, row: Row<K>) {
+        let (Ok(peer), Some(their_pid)) = (row.peer.parse::<Did>(), row.machine.peer_pid()) else { return };
+        let url = format!("{}{}", row.peer_root, K::state_path(their_pid));
+        let answer = self.tools.peers.ask(&peer, &url).await;
+        let state = answer.ok().and_then(|view| K::state_of(view.get("state")?.as_str()?));
+        self.settle(&row.pid, |machine, now| match (state, &machine.snapshot().pending) {
+            (Some(state), _) => machine.on_peer_state(state),
+            (None, Some(pending)) => {
+                let event = pending.event;
+                machine.on_no_answer(now, event, random())
+            }
+            (None, None) => Err(AckError::NothingPending),
+        }, None)
+        .await;
+    }
+
+    async fn settle(
+        &self,
+        pid: &str,
+        tell: impl FnOnce(&mut Machine<K>, UnixMillis) -> Result<Vec<Effect<K>>, AckError> + Send,
+        error: Option<String>,
+    ) {
+        let _guard = self.locks.lock(pid).await;
+        let step = async {
+            let mut row = self.get(pid)?;
+            let mut machine = self.machine(&row)?;
+            // An answer to a message that is not under way any more changes nothing.
+            let Ok(effects) = tell(&mut machine, clock::now()) else { return Ok(()) };
+            if let Some(error) = &error {
+                tracing::info!(kind = K::NAME, pid, error, "message not delivered");
+                if effects.iter().any(|effect| matches!(effect, Effect::Record(_))) {
+                    row.error = Some(error.clone());
+                }
+            }
+            self.perform(&mut row, machine, effects, Batch::default()).await
+        };
+        self.report(pid, step.await);
+    }
+
+    fn report(&self, pid: &str, result: Result<(), Problem>) {
+        if let Err(problem) = result {
+            tracing::error!(kind = K::NAME, pid, detail = %problem.detail, "a step failed; it is repeated at the next start");
+        }
+    }
+}
+
+enum Verdict {
+    Done,
+    Busy,
+    Refused(String),
+}
+
+fn answer<K: Kind>(effects: &[Effect<K>]) -> Verdict {
+    for effect in effects {
+        match effect {
+            Effect::Busy => return Verdict::Busy,
+            Effect::Refuse(refused) => return Verdict::Refused(refused.to_string()),
+            Effect::Ack | Effect::AckAgain => return Verdict::Done,
+            Effect::Save
+            | Effect::Record(_)
+            | Effect::Send { .. }
+            | Effect::Enquire
+            | Effect::ScheduleAt(_)
+            | Effect::SetAside(_) => {}
+        }
+    }
+    Verdict::Refused("not acknowledged".to_owned())
+}
+
+fn aside(reason: SetAsideReason) -> String {
+    match reason {
+        SetAsideReason::NoAnswer { attempts } => format!("no definite answer in {attempts} attempts; `resume` tries again"),
+        other => format!("the other party's state cannot be explained: {other:?}"),
+    }
+}
+
+fn named_pid(answer: &Value, party: Party) -> Option<Pid> {
+    let field = match party {
+        Party::Provider => "providerPid",
+        Party::Consumer => "consumerPid",
+    };
+    answer.get(field)?.as_str()?.parse().ok()
+}
+
+pub(crate) fn pid(text: &str) -> Result<Pid, Problem> {
+    text.parse().map_err(|error| Problem::invalid(format!("process identifier `{text}`: {error}")))
+}
+
+fn failed(error: crate::evidence::EvidenceError) -> Problem {
+    Problem::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, crate::management::chain(&error))
+        .hint("nothing was acknowledged; check the disk of the ledger")
+}
+
+/// An identifier as one segment of a path (RFC 3986, section 3.3).
+pub fn path_segment(text: &str) -> String {
+    let mut segment = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b':' => segment.push(char::from(byte)),
+            other => segment.push_str(&format!("%{other:02X}")),
+        }
+    }
+    segment
+}
+
+/// Spreads retries; not a secret.
+fn random() -> u64 {
+    let mut bytes = [0; 8];
+    match getrandom::fill(&mut bytes) {
+        Ok(()) => u64::from_le_bytes(bytes),
+        Err(_) => 0,
+    }
+}

@@ -1,0 +1,610 @@
+//! Contract negotiations: what our side says next, by rule or by a person.
+
+use std::sync::{Arc, OnceLock};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use shuyu_base::{Did, Digest};
+use shuyu_contract_engine::negotiation::{State, Verb};
+use shuyu_contract_engine::{Negotiation, Party, Proposal};
+use shuyu_policy::covers;
+use shuyu_wire::dsp::{CallbackUrl, Explanation, NegotiationBody, AgreementPart, NegotiationMessage, OfferPart, event_digest};
+
+use crate::agreements::{AgreementRow, Agreements, Held, Side};
+use crate::clock;
+use crate::config::Config;
+use crate::exchange::driver::{Answer, Draft, Driver, Tools, path_segment};
+use crate::exchange::row::{Kind, MachineRow, Row};
+use crate::exchange::terms::{as_agreement, as_offer, check_agreement, terms_of};
+use crate::holdings::{Approve, Holdings, parse_policy};
+use crate::locks::KeyedLocks;
+use crate::problem::Problem;
+use crate::store::{Batch, Table};
+
+/// What a negotiation is about.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Detail {
+    /// The dataset's id.
+    pub dataset: String,
+    /// The offer it started from.
+    pub offer: String,
+    /// Terms put by either side, as an ODRL offer; [`on_table`] tells which are on the table.
+    pub terms: Value,
+    /// Terms we have sent and that may not have been taken up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proposed: Option<Value>,
+    /// Who answers for us.
+    pub answers: Approve,
+    /// Counter-offers our rules have made.
+    pub counter_offers: u32,
+    /// The agreement, once there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agreement: Option<Value>,
+}
+
+impl Kind for Negotiation {
+    type Detail = Detail;
+    const TABLE: Table = Table::Negotiations;
+    const NAME: &'static str = "negotiation";
+
+    fn verb_name(verb: Verb) -> &'static str {
+        verb.name()
+    }
+
+    fn verb_of(name: &str) -> Option<Verb> {
+        Verb::ALL.into_iter().find(|verb| verb.name() == name)
+    }
+
+    fn state_name(state: State) -> &'static str {
+        state.name()
+    }
+
+    fn state_of(name: &str) -> Option<State> {
+        State::ALL.into_iter().find(|state| state.name() == name)
+    }
+
+    fn path(verb: Verb, _receiver: Party, receiver_pid: Option<&str>) -> String {
+        let end = match verb {
+            Verb::Request => "request",
+            Verb::Offer => "offers",
+            Verb::Accept | Verb::Finalize => "events",
+            Verb::Agree => "agreement",
+            Verb::Verify => "agreement/verification",
+            Verb::Terminate => "termination",
+        };
+        match receiver_pid {
+            Some(pid) => format!("/negotiations/{}/{end}", path_segment(pid)),
+            None => format!("/negotiations/{end}"),
+        }
+    }
+
+    fn state_path(pid: &str) -> String {
+        format!("/negotiations/{}", path_segment(pid))
+    }
+}
+
+/// The negotiations of this node.
+pub struct Negotiations {
+    driver: OnceLock<Arc<Driver<Negotiation>>>,
+    tools: Tools,
+    agreements: Agreements,
+    holdings: Holdings,
+    /// One opening message at a time from each sender and process.
+    opening: KeyedLocks,
+    /// Root of our own DSP binding: the callback address others send to.
+    own_root: CallbackUrl,
+    max_counter_offers: u32,
+}
+
+/// What a consumer asks to negotiate.
+#[derive(Clone, Debug)]
+pub struct Wish {
+    /// The provider.
+    pub provider: Did,
+    /// The dataset.
+    pub dataset: String,
+    /// The offer's id.
+    pub offer: String,
+    /// Terms asked for; the provider's own offer if absent.
+    pub policy: Value,
+    /// Who answers a counter-offer.
+    pub answers: Approve,
+}
+
+impl Negotiations {
+    /// Negotiations over these stores.
+    pub fn new(tools: Tools, agreements: Agreements, own_root: CallbackUrl, config: &Config) -> Arc<Self> {
+        let this = Arc::new(Self {
+            driver: OnceLock::new(),
+            holdings: Holdings::new(tools.store.clone()),
+            opening: KeyedLocks::default(),
+            agreements,
+            own_root,
+            max_counter_offers: config.max_counter_offers,
+            tools: tools.clone(),
+        });
+        let weak = Arc::downgrade(&this);
+        let tasks = tools.tasks.clone();
+        let driver = Driver::new(
+            tools,
+            Box::new(move |row: Row<Negotiation>| {
+                if let Some(this) = weak.upgrade() {
+                    tasks.spawn(async move { this.follow_up(row).await });
+                }
+            }),
+        );
+        let _ = this.driver.set(driver);
+        this
+    }
+
+    /// The driver below.
+    ///
+    /// # Errors
+    /// Never once [`Negotiations::new`] has returned.
+    pub fn driver(&self) -> Result<&Arc<Driver<Negotiation>>, Problem> {
+        self.driver.get().ok_or_else(|| Problem::conflict("the node is starting"))
+    }
+
+    /// Goes on with what a stop interrupted.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn recover(&self) -> Result<(), Problem> {
+        self.driver()?.recover().await
+    }
+
+    /// Asks a provider for an agreement.
+    ///
+    /// # Errors
+    /// 502 if the provider's protocol root cannot be found; 422 for terms that are not understood.
+    pub async fn request(&self, wish: Wish) -> Result<Row<Negotiation>, Problem> {
+        let root = self.tools.peers.dsp_root(&wish.provider).await.map_err(|error| {
+            Problem::peer(crate::management::chain(&error)).hint("is the provider's node up, and its DID right?")
+        })?;
+        let policy = parse_policy(&wish.policy)?;
+        let terms = as_offer(&policy, &wish.offer, &wish.dataset, &wish.provider);
+        let pid = new_pid();
+        let row = Row {
+            pid: pid.clone(),
+            role: Side::Consumer,
+            peer: wish.provider.to_string(),
+            peer_root: root,
+            process: pid.clone(),
+            machine: MachineRow::empty(),
+            outgoing: None,
+            history: Vec::new(),
+            error: None,
+            detail: Detail {
+                dataset: wish.dataset,
+                offer: wish.offer,
+                terms: terms.clone(),
+                proposed: None,
+                answers: wish.answers,
+                counter_offers: 0,
+                agreement: None,
+            },
+        };
+        let body = NegotiationBody::Request { offer: offer_part(&terms)?, callback: Some(self.own_root.clone()) };
+        let draft = draft(&row, body)?;
+        self.driver()?.open(row, draft).await
+    }
+
+    /// Offers a dataset to a consumer that has not asked (provider-initiated negotiation).
+    ///
+    /// # Errors
+    /// 404 for the offer; 502 if the consumer's protocol root cannot be found.
+    pub async fn offer(&self, consumer: Did, offer_id: &str) -> Result<Row<Negotiation>, Problem> {
+        let root = self
+            .tools
+            .peers
+            .dsp_root(&consumer)
+            .await
+            .map_err(|error| Problem::peer(crate::management::chain(&error)))?;
+        let (dataset, terms) = self.own_offer(offer_id)?;
+        let pid = new_pid();
+        let row = Row {
+            pid: pid.clone(),
+            role: Side::Provider,
+            peer: consumer.to_string(),
+            peer_root: root,
+            process: pid.clone(),
+            machine: MachineRow::empty(),
+            outgoing: None,
+            history: Vec::new(),
+            error: None,
+            detail: Detail {
+                dataset,
+                offer: offer_id.to_owned(),
+                terms: terms.clone(),
+                proposed: None,
+                answers: Approve::Auto,
+                counter_offers: 0,
+                agreement: None,
+            },
+        };
+        let body = NegotiationBody::Offer { offer: offer_part(&terms)?, callback: Some(self.own_root.clone()) };
+        let draft = draft(&row, body)?;
+        self.driver()?.open(row, draft).await
+    }
+
+    /// Says yes to what is on the table: a provider agrees, a consumer accepts.
+    ///
+    /// # Errors
+    /// 404; 409 if nothing waits for us.
+    pub async fn approve(&self, pid: &str) -> Result<Row<Negotiation>, Problem> {
+        let row = self.driver()?.get(pid)?;
+        match (row.role, state(&row)) {
+            (Side::Provider, Some(State::Requested | State::Accepted)) => self.agree(pid).await,
+            (Side::Consumer, Some(State::Offered)) => self.say(pid, NegotiationBody::Accepted).await,
+            (Side::Provider | Side::Consumer, _) => Err(nothing_waits(&row)),
+        }
+    }
+
+    /// Puts other terms on the table: a provider offers, a consumer asks again.
+    ///
+    /// # Errors
+    /// 404; 409 if it is not our turn; 422 for terms that are not understood.
+    pub async fn counter(&self, pid: &str, policy: &Value) -> Result<Row<Negotiation>, Problem> {
+        let policy = parse_policy(policy)?;
+        let row = self.driver()?.get(pid)?;
+        match (row.role, state(&row)) {
+            (Side::Provider, Some(State::Requested)) | (Side::Consumer, Some(State::Offered)) => {}
+            (Side::Provider | Side::Consumer, _) => return Err(nothing_waits(&row)),
+        }
+        let provider = self.provider_of(&row)?;
+        let terms = as_offer(&policy, &row.detail.offer, &row.detail.dataset, &provider);
+        self.put_terms(pid, terms, false).await
+    }
+
+    /// Ends a negotiation.
+    ///
+    /// # Errors
+    /// 404; 409 if it is over.
+    pub async fn refuse(&self, pid: &str, reason: &str) -> Result<Row<Negotiation>, Problem> {
+        let reason = reason.to_owned();
+        self.driver()?
+            .propose(pid, |row, _| {
+                let reason = if reason.is_empty() { Vec::new() } else { vec![reason] };
+                draft(row, NegotiationBody::Termination(Explanation { code: None, reason }))
+            })
+            .await
+    }
+
+    /// A message that opens a negotiation. A repeat finds the negotiation it opened before.
+    pub async fn opened_by(&self, sender: &Did, from: Party, message: &NegotiationMessage, event: Digest) -> Answer<Negotiation> {
+        match self.open_for(sender, from, message, event).await {
+            Ok(answer) => answer,
+            Err(problem) if problem.status.is_server_error() => Answer::Failed(problem),
+            Err(problem) => Answer::Refused(problem.detail),
+        }
+    }
+
+    async fn open_for(
+        &self,
+        sender: &Did,
+        from: Party,
+        message: &NegotiationMessage,
+        event: Digest,
+    ) -> Result<Answer<Negotiation>, Problem> {
+        let (offer, callback) = match &message.body {
+            NegotiationBody::Request { offer, callback } | NegotiationBody::Offer { offer, callback } => (offer, callback),
+            NegotiationBody::Accepted
+            | NegotiationBody::Agreement { .. }
+            | NegotiationBody::Verification
+            | NegotiationBody::Finalized
+            | NegotiationBody::Termination(_) => return Ok(Answer::Unknown),
+        };
+        let callback = callback.as_ref().ok_or_else(|| Problem::invalid("`callbackAddress` is missing"))?;
+        self.tools.peers.check_callback(callback)?;
+        let terms = terms_of(&offer.policy)?;
+        let dataset = offer.target.clone().unwrap_or_default();
+        let answers = match from {
+            Party::Consumer => self
+                .answers_of(&offer.id, &dataset)
+                .ok_or_else(|| Problem::invalid("`offer.@id`: there is no such offer of this dataset"))?,
+            // What others offer unasked waits for a person.
+            Party::Provider => Approve::Manual,
+        };
+        let msg = message
+            .to_msg(from, event, Some(terms))
+            .ok_or_else(|| Problem::invalid("the sender's process identifier is missing"))?;
+        let theirs = msg.sender_pid.as_str().to_owned();
+        // One opening message, one negotiation: found again by who sent it and under which identifier.
+        let index = format!("negotiation {sender} {theirs}");
+        let _guard = self.opening.lock(&index).await;
+        let pid = match self.tools.store.get::<String>(Table::PeerIndex, &index)? {
+            Some(pid) => pid,
+            None => new_pid(),
+        };
+        let row = Row {
+            pid: pid.clone(),
+            role: Side::from(from.other()),
+            peer: sender.to_string(),
+            peer_root: callback.as_str().trim_end_matches('/').to_owned(),
+            process: theirs,
+            machine: MachineRow::empty(),
+            outgoing: None,
+            history: Vec::new(),
+            error: None,
+            detail: Detail {
+                dataset,
+                offer: offer.id.clone(),
+                terms: offer.policy.clone(),
+                proposed: None,
+                answers,
+                counter_offers: 0,
+                agreement: None,
+            },
+        };
+        let apply = |_: &mut Row<Negotiation>, batch: &mut Batch| {
+            batch.put(Table::PeerIndex, &index, &pid).map_err(|error| error.to_string())
+        };
+        Ok(self.driver()?.receive(&pid, sender, msg, Some(row), apply).await)
+    }
+
+    /// A later message of the other party.
+    pub async fn received(&self, pid: &str, sender: &Did, message: &NegotiationMessage, event: Digest) -> Answer<Negotiation> {
+        match self.receive(pid, sender, message, event).await {
+            Ok(answer) => answer,
+            Err(problem) if problem.status == axum::http::StatusCode::NOT_FOUND => Answer::Unknown,
+            Err(problem) if problem.status.is_server_error() => Answer::Failed(problem),
+            Err(problem) => Answer::Refused(problem.detail),
+        }
+    }
+
+    async fn receive(
+        &self,
+        pid: &str,
+        sender: &Did,
+        message: &NegotiationMessage,
+        event: Digest,
+    ) -> Result<Answer<Negotiation>, Problem> {
+        let driver = self.driver()?;
+        let row = driver.get(pid)?;
+        let from = row.role.party().other();
+        let terms = message.policy().map(terms_of).transpose()?;
+        let msg = message
+            .to_msg(from, event, terms)
+            .ok_or_else(|| Problem::invalid("the sender's process identifier is missing"))?;
+        let own = self.tools.did.clone();
+        let provider = self.provider_of(&row)?;
+        let apply = move |row: &mut Row<Negotiation>, batch: &mut Batch| match &message.body {
+            NegotiationBody::Request { offer, .. } | NegotiationBody::Offer { offer, .. } => {
+                if offer.target.as_deref() != Some(row.detail.dataset.as_str()) {
+                    return Err("`offer.target` is another dataset than the one under negotiation".to_owned());
+                }
+                row.detail.terms = offer.policy.clone();
+                Ok(())
+            }
+            NegotiationBody::Agreement { agreement } => {
+                check_agreement(&agreement.policy, on_table(row), &row.detail.dataset, &provider, &own)?;
+                row.detail.agreement = Some(agreement.policy.clone());
+                Ok(())
+            }
+            NegotiationBody::Finalized => put_agreement(row, batch).map_err(|problem| problem.detail),
+            NegotiationBody::Termination(explanation) => {
+                row.error = (!explanation.reason.is_empty()).then(|| explanation.reason.join("; "));
+                Ok(())
+            }
+            NegotiationBody::Accepted | NegotiationBody::Verification => Ok(()),
+        };
+        Ok(driver.receive(pid, sender, msg, None, apply).await)
+    }
+
+    /// Whether a negotiation waits for a person on our side.
+    pub fn waiting_for(&self, row: &Row<Negotiation>) -> &'static str {
+        if row.machine.has_pending() {
+            return "peer";
+        }
+        match (state(row), row.role) {
+            (Some(State::Requested | State::Accepted | State::Verified), Side::Provider)
+            | (Some(State::Offered | State::Agreed), Side::Consumer) => "us",
+            (Some(State::Finalized | State::Terminated), _) => "nobody",
+            (Some(State::Requested | State::Accepted | State::Verified), Side::Consumer)
+            | (Some(State::Offered | State::Agreed), Side::Provider)
+            | (None, _) => "peer",
+        }
+    }
+
+    /// The rules of this node: what it says without being asked.
+    async fn follow_up(&self, row: Row<Negotiation>) {
+        let pid = row.pid.clone();
+        let step = match (row.role, state(&row)) {
+            (Side::Provider, Some(State::Requested)) if row.detail.answers == Approve::Auto => self.answer_request(&row).await,
+            (Side::Provider, Some(State::Accepted)) => self.agree(&pid).await.map(|_| ()),
+            (Side::Provider, Some(State::Verified)) => self.finalize(&pid).await,
+            (Side::Consumer, Some(State::Offered)) if row.detail.answers == Approve::Auto => {
+                self.say(&pid, NegotiationBody::Accepted).await.map(|_| ())
+            }
+            (Side::Consumer, Some(State::Agreed)) => self.say(&pid, NegotiationBody::Verification).await.map(|_| ()),
+            (Side::Provider | Side::Consumer, _) => Ok(()),
+        };
+        if let Err(problem) = step
+            // Someone else was faster: a person, or the other party.
+            && problem.status != axum::http::StatusCode::CONFLICT
+        {
+            tracing::error!(%pid, detail = %problem.detail, "the rules could not answer");
+        }
+    }
+
+    /// A provider's automatic answer: agree to what our offer covers, else make our offer again, else end.
+    async fn answer_request(&self, row: &Row<Negotiation>) -> Result<(), Problem> {
+        let own = match self.own_offer(&row.detail.offer) {
+            Ok((dataset, own)) if dataset == row.detail.dataset => own,
+            Ok(_) | Err(_) => return self.refuse(&row.pid, "the offer is not available").await.map(|_| ()),
+        };
+        let requested = parse_policy(on_table(row))?;
+        match covers(&parse_policy(&own)?, &requested) {
+            Ok(()) => self.agree(&row.pid).await.map(|_| ()),
+            Err(_) if row.detail.counter_offers < self.max_counter_offers => {
+                self.put_terms(&row.pid, own, true).await.map(|_| ())
+            }
+            Err(differences) => {
+                let words: Vec<String> = differences.iter().map(ToString::to_string).collect();
+                self.refuse(&row.pid, &words.join("; ")).await.map(|_| ())
+            }
+        }
+    }
+
+    async fn put_terms(&self, pid: &str, terms: Value, by_rule: bool) -> Result<Row<Negotiation>, Problem> {
+        self.driver()?
+            .propose(pid, move |row, _| {
+                let offer = offer_part(&terms)?;
+                let body = match row.role {
+                    Side::Provider => NegotiationBody::Offer { offer, callback: None },
+                    Side::Consumer => NegotiationBody::Request { offer, callback: None },
+                };
+                row.detail.counter_offers += u32::from(by_rule);
+                let draft = draft(row, body)?;
+                row.detail.terms = on_table(row).clone();
+                row.detail.proposed = Some(terms);
+                Ok(draft)
+            })
+            .await
+    }
+
+    async fn agree(&self, pid: &str) -> Result<Row<Negotiation>, Problem> {
+        let own = self.tools.did.clone();
+        self.driver()?
+            .propose(pid, move |row, _| {
+                let consumer_did: Did = row.peer.parse().map_err(|_| Problem::conflict("the peer has no valid DID"))?;
+                let terms = parse_policy(on_table(row))?;
+                let agreement = as_agreement(&terms, &new_pid(), &row.detail.dataset, &own, &consumer_did, clock::now());
+                row.detail.agreement = Some(agreement.clone());
+                draft(row, NegotiationBody::Agreement { agreement: agreement_part(agreement)? })
+            })
+            .await
+    }
+
+    async fn say(&self, pid: &str, body: NegotiationBody) -> Result<Row<Negotiation>, Problem> {
+        self.driver()?.propose(pid, move |row, _| draft(row, body)).await
+    }
+
+    /// The provider's last word. The contract is in force with it, so it is stored in the same step.
+    async fn finalize(&self, pid: &str) -> Result<(), Problem> {
+        self.driver()?
+            .propose(pid, |row, batch| {
+                put_agreement(row, batch)?;
+                draft(row, NegotiationBody::Finalized)
+            })
+            .await
+            .map(|_| ())
+    }
+
+    /// Our offer as it stands in the catalogue: dataset and terms.
+    fn own_offer(&self, offer_id: &str) -> Result<(String, Value), Problem> {
+        let offer = self
+            .holdings
+            .offers()?
+            .into_iter()
+            .find(|offer| offer.id == offer_id)
+            .ok_or_else(|| Problem::not_found("offer", offer_id))?;
+        let policy = parse_policy(&self.holdings.policy(&offer.policy)?.policy)?;
+        let terms = as_offer(&policy, &offer.id, &offer.asset, &self.tools.did);
+        Ok((offer.asset, terms))
+    }
+
+    /// How requests for this offer are answered, if it is offered now.
+    pub fn answers_of(&self, offer_id: &str, dataset: &str) -> Option<Approve> {
+        let offers = self.holdings.offers_of(dataset).ok()?;
+        offers.into_iter().find(|offer| offer.id == offer_id).map(|offer| offer.approve)
+    }
+
+    fn provider_of(&self, row: &Row<Negotiation>) -> Result<Did, Problem> {
+        match row.role {
+            Side::Provider => Ok(self.tools.did.clone()),
+            Side::Consumer => row.peer.parse().map_err(|_| Problem::conflict("the peer has no valid DID")),
+        }
+    }
+
+    /// The agreements made here.
+    pub fn agreements(&self) -> &Agreements {
+        &self.agreements
+    }
+
+    /// Our own DID.
+    pub fn did(&self) -> &Did {
+        &self.tools.did
+    }
+
+    /// The callback root we give to others.
+    pub fn own_root(&self) -> &CallbackUrl {
+        &self.own_root
+    }
+}
+
+/// Adds the agreement of a finalized negotiation to the batch that finalizes it.
+///
+/// # Errors
+/// 409 if the negotiation holds no agreement.
+pub fn put_agreement(row: &Row<Negotiation>, batch: &mut Batch) -> Result<(), Problem> {
+    let agreement = row.detail.agreement.as_ref().ok_or_else(|| Problem::conflict("there is no agreement to finalize"))?;
+    let policy = parse_policy(agreement)?;
+    let contract = AgreementRow {
+        id: policy.uid.clone(),
+        role: row.role,
+        peer: row.peer.clone(),
+        asset: row.detail.dataset.clone(),
+        policy: agreement.clone(),
+        signed_at: clock::now().to_string(),
+        negotiation: row.pid.clone(),
+        held: Held::Active,
+        reason: None,
+    };
+    Ok(batch.put(Table::Agreements, &contract.id, &contract)?)
+}
+
+/// The terms on the table: ours if the machine says they were taken up, else the last ones before.
+pub fn on_table(row: &Row<Negotiation>) -> &Value {
+    let taken_up = |terms: &&Value| {
+        terms_of(terms).is_ok_and(|terms| Some(terms.policy_digest.to_string().as_str()) == row.machine.terms_policy())
+    };
+    row.detail.proposed.as_ref().filter(taken_up).unwrap_or(&row.detail.terms)
+}
+
+/// The state of a row as a value.
+pub fn state(row: &Row<Negotiation>) -> Option<State> {
+    row.machine.state().and_then(Negotiation::state_of)
+}
+
+/// A message of ours about this process.
+fn draft(row: &Row<Negotiation>, body: NegotiationBody) -> Result<Draft<Negotiation>, Problem> {
+    let own = Some(super::driver::pid(&row.pid)?);
+    let theirs = row.machine.peer_pid().map(super::driver::pid).transpose()?;
+    let (consumer_pid, provider_pid) = match row.role {
+        Side::Provider => (theirs, own),
+        Side::Consumer => (own, theirs),
+    };
+    let message = NegotiationMessage { id: Some(new_pid()), provider_pid, consumer_pid, body };
+    let terms = message.policy().map(terms_of).transpose()?;
+    let body = message.encode();
+    let event = event_digest(&body).map_err(|error| Problem::invalid(error.to_string()))?;
+    Ok(Draft { proposal: Proposal { verb: message.verb(), event, terms }, body })
+}
+
+fn offer_part(terms: &Value) -> Result<OfferPart, Problem> {
+    let policy = parse_policy(terms)?;
+    Ok(OfferPart { id: policy.uid, target: policy.target, policy: terms.clone() })
+}
+
+fn agreement_part(agreement: Value) -> Result<AgreementPart, Problem> {
+    let policy = parse_policy(&agreement)?;
+    let text = |did: Option<Did>| did.map(|did| did.to_string()).unwrap_or_default();
+    Ok(AgreementPart {
+        id: policy.uid,
+        target: policy.target.unwrap_or_default(),
+        assigner: text(policy.assigner),
+        assignee: text(policy.assignee),
+        timestamp: None,
+        policy: agreement,
+    })
+}
+
+/// A fresh process identifier: 122 random bits, so that digests of messages tell nothing.
+pub fn new_pid() -> String {
+    format!("urn:uuid:{}", uuid::Uuid::new_v4())
+}
+
+fn nothing_waits(row: &Row<Negotiation>) -> Problem {
+    Problem::conflict(format!("negotiation is in state {}; nothing waits for an answer of ours", row.machine.state().unwrap_or("NEW")))
+}

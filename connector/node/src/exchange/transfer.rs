@@ -1,0 +1,626 @@
+//! Transfer processes: access to the data of an agreement, from request to end.
+
+use std::sync::{Arc, OnceLock};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use shuyu_base::{Did, Digest, UnixMillis};
+use shuyu_contract_engine::transfer::{State, Verb};
+use shuyu_contract_engine::{Party, Proposal, Transfer};
+use shuyu_data_plane::StreamStanding;
+use shuyu_evidence::{Act, Statement};
+use shuyu_policy::Standing;
+use shuyu_wire::dsp::{CallbackUrl, DataAddress, Explanation, TransferBody, TransferMessage, event_digest};
+
+use crate::access::AccessTokens;
+use crate::agreements::{AgreementRow, Agreements, Held, Side};
+use crate::clock;
+use crate::config::Config;
+use crate::exchange::driver::{Answer, Draft, Driver, Tools, path_segment};
+use crate::exchange::negotiation::new_pid;
+use crate::exchange::row::{Kind, MachineRow, Row};
+use crate::holdings::Holdings;
+use crate::locks::KeyedLocks;
+use crate::problem::Problem;
+use crate::store::{Batch, Table};
+
+/// An access token is renewed when it has less than this left, in milliseconds.
+const RENEW_BEFORE_MS: i64 = 60_000;
+
+/// Ways in which data is handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Format {
+    /// Arrow Flight SQL: the consumer sends queries.
+    FlightSql,
+    /// HTTP: the consumer fetches results as files.
+    #[serde(rename = "HttpData-PULL")]
+    HttpPull,
+}
+
+impl Format {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::FlightSql, Self::HttpPull];
+
+    /// The `format` of a DSP distribution.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::FlightSql => "FlightSql",
+            Self::HttpPull => "HttpData-PULL",
+        }
+    }
+
+    /// The format of a name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|format| format.name() == name)
+    }
+}
+
+/// What a transfer is about.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Detail {
+    /// The agreement's id.
+    pub agreement: String,
+    /// How the data is handed over.
+    pub format: Format,
+    /// Where and with which token, once started; a consumer's view.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_address: Option<Address>,
+    /// Why it was suspended or ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// A stored data address; it holds a token, so it is never logged or shown.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Address(Vec<(String, String)>);
+
+impl Address {
+    /// Keeps the properties of a data address.
+    pub fn of(address: &DataAddress) -> Self {
+        Self(address.properties.clone())
+    }
+
+    fn property(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
+    }
+}
+
+impl std::fmt::Debug for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Address(..)")
+    }
+}
+
+impl Kind for Transfer {
+    type Detail = Detail;
+    const TABLE: Table = Table::Transfers;
+    const NAME: &'static str = "transfer";
+
+    fn verb_name(verb: Verb) -> &'static str {
+        verb.name()
+    }
+
+    fn verb_of(name: &str) -> Option<Verb> {
+        Verb::ALL.into_iter().find(|verb| verb.name() == name)
+    }
+
+    fn state_name(state: State) -> &'static str {
+        state.name()
+    }
+
+    fn state_of(name: &str) -> Option<State> {
+        State::ALL.into_iter().find(|state| state.name() == name)
+    }
+
+    fn path(verb: Verb, _receiver: Party, receiver_pid: Option<&str>) -> String {
+        let end = match verb {
+            Verb::Request => "request",
+            Verb::Start => "start",
+            Verb::Suspend => "suspension",
+            Verb::Complete => "completion",
+            Verb::Terminate => "termination",
+        };
+        match receiver_pid {
+            Some(pid) => format!("/transfers/{}/{end}", path_segment(pid)),
+            None => format!("/transfers/{end}"),
+        }
+    }
+
+    fn state_path(pid: &str) -> String {
+        format!("/transfers/{}", path_segment(pid))
+    }
+}
+
+/// The transfers of this node.
+pub struct Transfers {
+    driver: OnceLock<Arc<Driver<Transfer>>>,
+    tools: Tools,
+    agreements: Agreements,
+    holdings: Holdings,
+    tokens: AccessTokens,
+    /// One opening message at a time from each sender and process.
+    opening: KeyedLocks,
+    own_root: CallbackUrl,
+    public_url: String,
+    flight_url: String,
+}
+
+/// What a consumer needs to read the data.
+#[derive(Clone, Debug, Serialize)]
+pub struct Access {
+    /// How the data is handed over.
+    pub format: &'static str,
+    /// Flight SQL address.
+    pub flight_endpoint: String,
+    /// Address of the transfer's files.
+    pub http_endpoint: String,
+    /// The token to present at both.
+    pub bearer: String,
+    /// When the token ends.
+    pub expires_at: String,
+    /// The table's name in queries.
+    pub table: String,
+    /// The agreement.
+    pub agreement: String,
+}
+
+impl Transfers {
+    /// Transfers over these stores.
+    pub fn new(
+        tools: Tools,
+        agreements: Agreements,
+        tokens: AccessTokens,
+        own_root: CallbackUrl,
+        config: &Config,
+    ) -> Arc<Self> {
+        let this = Arc::new(Self {
+            driver: OnceLock::new(),
+            holdings: Holdings::new(tools.store.clone()),
+            agreements,
+            tokens,
+            opening: KeyedLocks::default(),
+            own_root,
+            public_url: config.public.url.trim_end_matches('/').to_owned(),
+            flight_url: config.public.flight_url.clone(),
+            tools: tools.clone(),
+        });
+        let weak = Arc::downgrade(&this);
+        let tasks = tools.tasks.clone();
+        let driver = Driver::new(
+            tools,
+            Box::new(move |row: Row<Transfer>| {
+                if let Some(this) = weak.upgrade() {
+                    tasks.spawn(async move { this.follow_up(row).await });
+                }
+            }),
+        );
+        let _ = this.driver.set(driver);
+        this
+    }
+
+    /// The driver below.
+    ///
+    /// # Errors
+    /// Never once [`Transfers::new`] has returned.
+    pub fn driver(&self) -> Result<&Arc<Driver<Transfer>>, Problem> {
+        self.driver.get().ok_or_else(|| Problem::conflict("the node is starting"))
+    }
+
+    /// Goes on with what a stop interrupted, including ends of contracts that were not yet told to everyone.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn recover(&self) -> Result<(), Problem> {
+        self.driver()?.recover().await
+    }
+
+    /// Asks the provider of an agreement for access.
+    ///
+    /// # Errors
+    /// 404; 409 if the contract has ended; 502 if the provider cannot be found.
+    pub async fn request(&self, agreement: &str, format: Format) -> Result<Row<Transfer>, Problem> {
+        let contract = self.agreements.get(agreement)?;
+        if contract.role != Side::Consumer {
+            return Err(Problem::conflict("we are the provider of this contract; its consumer asks for access"));
+        }
+        let program = self.agreements.program(&contract)?;
+        if self.agreements.standing(&contract, &program, clock::now()) != Standing::Active {
+            return Err(Problem::conflict("the contract has ended").hint("negotiate a new one"));
+        }
+        let provider: Did = contract.peer.parse().map_err(|_| Problem::conflict("the peer has no valid DID"))?;
+        let root = self
+            .tools
+            .peers
+            .dsp_root(&provider)
+            .await
+            .map_err(|error| Problem::peer(crate::management::chain(&error)))?;
+        let pid = new_pid();
+        let row = Row {
+            pid: pid.clone(),
+            role: Side::Consumer,
+            peer: contract.peer,
+            peer_root: root,
+            process: pid.clone(),
+            machine: MachineRow::empty(),
+            outgoing: None,
+            history: Vec::new(),
+            error: None,
+            detail: Detail { agreement: agreement.to_owned(), format, data_address: None, reason: None },
+        };
+        let body = TransferBody::Request {
+            agreement_id: agreement.to_owned(),
+            format: format.name().to_owned(),
+            data_address: None,
+            callback: self.own_root.clone(),
+        };
+        let draft = draft(&row, body)?;
+        self.driver()?.open(row, draft).await
+    }
+
+    /// A consumer asks for access. A repeat finds the transfer it opened before.
+    pub async fn opened_by(&self, sender: &Did, message: &TransferMessage, event: Digest) -> Answer<Transfer> {
+        match self.open_for(sender, message, event).await {
+            Ok(answer) => answer,
+            Err(problem) if problem.status.is_server_error() => Answer::Failed(problem),
+            Err(problem) => Answer::Refused(problem.detail),
+        }
+    }
+
+    async fn open_for(&self, sender: &Did, message: &TransferMessage, event: Digest) -> Result<Answer<Transfer>, Problem> {
+        let TransferBody::Request { agreement_id, format, callback, .. } = &message.body else {
+            return Ok(Answer::Unknown);
+        };
+        self.tools.peers.check_callback(callback)?;
+        let format = Format::from_name(format).ok_or_else(|| Problem::invalid("`format` is not one of the dataset's"))?;
+        // Somebody else's agreement looks like none.
+        let no_agreement = || Problem::invalid("`agreementId`: there is no such agreement with you");
+        let contract = self.agreements.get(agreement_id).map_err(|_| no_agreement())?;
+        if contract.role != Side::Provider || contract.peer != sender.as_str() {
+            return Err(no_agreement());
+        }
+        let theirs = message.consumer_pid.as_str().to_owned();
+        let index = format!("transfer {sender} {theirs}");
+        let _guard = self.opening.lock(&index).await;
+        let pid = match self.tools.store.get::<String>(Table::PeerIndex, &index)? {
+            Some(pid) => pid,
+            None => new_pid(),
+        };
+        let row = Row {
+            pid: pid.clone(),
+            role: Side::Provider,
+            peer: sender.to_string(),
+            peer_root: callback.as_str().trim_end_matches('/').to_owned(),
+            process: theirs,
+            machine: MachineRow::empty(),
+            outgoing: None,
+            history: Vec::new(),
+            error: None,
+            detail: Detail { agreement: agreement_id.clone(), format, data_address: None, reason: None },
+        };
+        let msg = message
+            .to_msg(Party::Consumer, event)
+            .ok_or_else(|| Problem::invalid("the sender's process identifier is missing"))?;
+        let apply = |_: &mut Row<Transfer>, batch: &mut Batch| {
+            batch.put(Table::PeerIndex, &index, &pid).map_err(|error| error.to_string())
+        };
+        Ok(self.driver()?.receive(&pid, sender, msg, Some(row), apply).await)
+    }
+
+    /// A later message of the other party.
+    pub async fn received(&self, pid: &str, sender: &Did, message: &TransferMessage, event: Digest) -> Answer<Transfer> {
+        let step = async {
+            let driver = self.driver()?;
+            let row = driver.get(pid)?;
+            let contract = self.agreements.get(&row.detail.agreement)?;
+            let msg = message
+                .to_msg(row.role.party().other(), event)
+                .ok_or_else(|| Problem::invalid("the sender's process identifier is missing"))?;
+            let apply = move |row: &mut Row<Transfer>, _: &mut Batch| match &message.body {
+                TransferBody::Start { data_address } => {
+                    if row.role == Side::Provider && contract.held == Held::Terminated {
+                        return Err("the contract has ended".to_owned());
+                    }
+                    if let Some(address) = data_address {
+                        row.detail.data_address = Some(Address::of(address));
+                    }
+                    row.detail.reason = None;
+                    Ok(())
+                }
+                TransferBody::Suspension(explanation) | TransferBody::Termination(explanation) => {
+                    row.detail.reason = (!explanation.reason.is_empty()).then(|| explanation.reason.join("; "));
+                    Ok(())
+                }
+                TransferBody::Request { .. } | TransferBody::Completion => Ok(()),
+            };
+            Ok::<_, Problem>(driver.receive(pid, sender, msg, None, apply).await)
+        };
+        match step.await {
+            Ok(answer) => answer,
+            Err(problem) if problem.status == axum::http::StatusCode::NOT_FOUND => Answer::Unknown,
+            Err(problem) if problem.status.is_server_error() => Answer::Failed(problem),
+            Err(problem) => Answer::Refused(problem.detail),
+        }
+    }
+
+    /// Suspends, resumes, completes or terminates.
+    ///
+    /// # Errors
+    /// 404; 409 if it is not legal now.
+    pub async fn say(&self, pid: &str, verb: Verb, reason: &str) -> Result<Row<Transfer>, Problem> {
+        let row = self
+            .driver()?
+            .propose(pid, |row, _| {
+                let explanation = || {
+                    let reason = if reason.is_empty() { Vec::new() } else { vec![reason.to_owned()] };
+                    Explanation { code: None, reason }
+                };
+                let body = match verb {
+                    Verb::Suspend => TransferBody::Suspension(explanation()),
+                    Verb::Complete => TransferBody::Completion,
+                    Verb::Terminate => TransferBody::Termination(explanation()),
+                    Verb::Start | Verb::Request => TransferBody::Start { data_address: self.data_address(row)? },
+                };
+                row.detail.reason = (!reason.is_empty()).then(|| reason.to_owned());
+                draft(row, body)
+            })
+            .await?;
+        // Our own streams end now, not when the other party has heard of it.
+        self.stop_streams_of(&row);
+        Ok(row)
+    }
+
+    /// The provider ends a contract: it is durable and evident first, then every stream ends, then the consumer is told.
+    ///
+    /// # Errors
+    /// 404; 409 if we are not its provider or it has ended.
+    pub async fn revoke(&self, agreement: &str, reason: &str) -> Result<AgreementRow, Problem> {
+        let mut contract = self.agreements.get(agreement)?;
+        if contract.role != Side::Provider {
+            return Err(Problem::conflict("only the provider can revoke a contract")
+                .hint("a consumer ends its transfers: `shuyu transfer terminate`"));
+        }
+        if contract.held == Held::Terminated {
+            return Err(Problem::conflict("the contract has ended already"));
+        }
+        contract.held = Held::Terminated;
+        contract.reason = Some(reason.to_owned());
+        let statement = self.revocation(&contract)?;
+        let mut batch = Batch::default();
+        batch.put(Table::Agreements, agreement, &contract)?;
+        let failed = |error: crate::evidence::EvidenceError| {
+            Problem::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, crate::management::chain(&error))
+        };
+        let saved = self.tools.evidence.save(&mut batch, &statement).map_err(failed)?;
+        self.tools.store.commit(batch).await?;
+        let transfers = self.of_agreement(agreement)?;
+        for row in &transfers {
+            self.agreements.stop_streams(&row.pid, reason);
+        }
+        self.tools.evidence.make_durable(&[saved]).await.map_err(failed)?;
+        self.tools.events.publish("contract", agreement, Some("terminated"));
+        for row in transfers {
+            match self.say(&row.pid, Verb::Terminate, reason).await {
+                Ok(_) => {}
+                Err(problem) if problem.status == axum::http::StatusCode::CONFLICT => {}
+                Err(problem) => return Err(problem),
+            }
+        }
+        Ok(contract)
+    }
+
+    fn revocation(&self, contract: &AgreementRow) -> Result<Statement, Problem> {
+        let content = json!({ "agreement": contract.id, "revoked": clock::now().to_string() });
+        let bytes = shuyu_base::json::canonical(&content).map_err(|error| Problem::invalid(error.to_string()))?;
+        Ok(Statement {
+            kind: "contract.revoked".to_owned(),
+            act: Act::Revoked,
+            process: format!("{}/end", contract.id),
+            seq: 1,
+            by: self.tools.did.clone(),
+            with: contract.peer.parse().map_err(|_| Problem::conflict("the peer has no valid DID"))?,
+            at: clock::now(),
+            event: shuyu_base::Digest::sha256(&bytes),
+            agreement: Some(contract.id.clone()),
+            commit: std::collections::BTreeMap::new(),
+        })
+    }
+
+    fn of_agreement(&self, agreement: &str) -> Result<Vec<Row<Transfer>>, Problem> {
+        let mut found = Vec::new();
+        let mut after: Option<String> = None;
+        loop {
+            let rows = self.driver()?.list(after.as_deref(), 500)?;
+            let Some(last) = rows.last() else { return Ok(found) };
+            after = Some(last.pid.clone());
+            found.extend(rows.into_iter().filter(|row| row.detail.agreement == agreement));
+        }
+    }
+
+    /// Whether data may flow over this transfer now.
+    pub fn standing(&self, pid: &str) -> StreamStanding {
+        let Ok(row) = self.driver().and_then(|driver| driver.get(pid)) else {
+            return StreamStanding::Revoked("there is no such transfer".to_owned());
+        };
+        standing(&row)
+    }
+
+    fn stop_streams_of(&self, row: &Row<Transfer>) {
+        match standing(row) {
+            StreamStanding::Live => {}
+            StreamStanding::Revoked(reason) => self.agreements.stop_streams(&row.pid, &reason),
+            StreamStanding::Expired => self.agreements.stop_streams(&row.pid, "the transfer is completed"),
+        }
+    }
+
+    /// The rules of this node after a step of a transfer.
+    async fn follow_up(&self, row: Row<Transfer>) {
+        self.stop_streams_of(&row);
+        let step = match (row.role, state(&row)) {
+            (Side::Provider, Some(State::Requested)) => self.start(&row).await,
+            (Side::Provider, Some(State::Started | State::Suspended)) => self.end_if_revoked(&row).await,
+            (Side::Provider | Side::Consumer, _) => Ok(()),
+        };
+        if let Err(problem) = step
+            && problem.status != axum::http::StatusCode::CONFLICT
+        {
+            tracing::error!(pid = %row.pid, detail = %problem.detail, "the rules could not answer");
+        }
+    }
+
+    async fn start(&self, row: &Row<Transfer>) -> Result<(), Problem> {
+        let contract = self.agreements.get(&row.detail.agreement)?;
+        let program = self.agreements.program(&contract)?;
+        let (verb, reason) = match self.agreements.standing(&contract, &program, clock::now()) {
+            Standing::Active => (Verb::Start, ""),
+            Standing::Suspended | Standing::Terminated => (Verb::Terminate, "the contract has ended"),
+            Standing::Expired => (Verb::Terminate, "the contract has expired"),
+        };
+        self.say(&row.pid, verb, reason).await.map(|_| ())
+    }
+
+    /// A contract that was revoked while the node went down still has transfers to end.
+    async fn end_if_revoked(&self, row: &Row<Transfer>) -> Result<(), Problem> {
+        let contract = self.agreements.get(&row.detail.agreement)?;
+        if contract.held == Held::Active {
+            return Ok(());
+        }
+        let reason = contract.reason.unwrap_or_else(|| "the contract has ended".to_owned());
+        self.say(&row.pid, Verb::Terminate, &reason).await.map(|_| ())
+    }
+
+    /// A provider's start message carries the data address with a fresh token; a consumer's carries none.
+    fn data_address(&self, row: &Row<Transfer>) -> Result<Option<DataAddress>, Problem> {
+        if row.role == Side::Consumer {
+            return Ok(None);
+        }
+        let contract = self.agreements.get(&row.detail.agreement)?;
+        let asset = self.holdings.asset(&contract.asset)?;
+        let consumer: Did = row.peer.parse().map_err(|_| Problem::conflict("the peer has no valid DID"))?;
+        let (token, expires) = self.tokens.issue(&consumer, &row.pid, &row.detail.agreement, clock::now());
+        let http = self.http_endpoint(&row.pid);
+        let endpoint = match row.detail.format {
+            Format::FlightSql => self.flight_url.clone(),
+            Format::HttpPull => http.clone(),
+        };
+        let properties = [
+            ("authorization", token),
+            ("authType", "bearer".to_owned()),
+            ("expiresAt", expires.to_string()),
+            ("refreshEndpoint", format!("{}/access/{}", self.public_url, path_segment(&row.pid))),
+            ("flightEndpoint", self.flight_url.clone()),
+            ("httpEndpoint", http),
+            ("table", asset.table),
+        ];
+        Ok(Some(DataAddress {
+            endpoint_type: row.detail.format.name().to_owned(),
+            endpoint: Some(endpoint),
+            properties: properties.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+        }))
+    }
+
+    fn http_endpoint(&self, pid: &str) -> String {
+        format!("{}/data/{}", self.public_url, path_segment(pid))
+    }
+
+    /// Where and with which token a consumer reads the data; the token is renewed when it is about to end.
+    ///
+    /// # Errors
+    /// 404; 409 if the transfer is not started; 502 if the provider does not renew the token.
+    pub async fn access(&self, pid: &str) -> Result<Access, Problem> {
+        let row = self.driver()?.get(pid)?;
+        if row.role != Side::Consumer {
+            return Err(Problem::conflict("we are the provider of this transfer"));
+        }
+        if state(&row) != Some(State::Started) {
+            return Err(Problem::conflict(format!("the transfer is in state {}", row.machine.state().unwrap_or("NEW")))
+                .hint(row.detail.reason.clone().unwrap_or_else(|| "only a started transfer gives access".to_owned())));
+        }
+        let address = row.detail.data_address.as_ref().ok_or_else(|| Problem::peer("the provider sent no data address"))?;
+        let text = |name: &str| {
+            address
+                .property(name)
+                .map(str::to_owned)
+                .ok_or_else(|| Problem::peer(format!("the provider's data address has no `{name}`")))
+        };
+        let (mut bearer, mut expires_at) = (text("authorization")?, text("expiresAt")?);
+        let ends = UnixMillis::from_rfc3339(&expires_at).unwrap_or(UnixMillis(0));
+        if ends.since(clock::now()) < RENEW_BEFORE_MS {
+            (bearer, expires_at) = self.renew(&row, &text("refreshEndpoint")?).await?;
+        }
+        Ok(Access {
+            format: row.detail.format.name(),
+            flight_endpoint: text("flightEndpoint")?,
+            http_endpoint: text("httpEndpoint")?,
+            bearer,
+            expires_at,
+            table: text("table")?,
+            agreement: row.detail.agreement.clone(),
+        })
+    }
+
+    async fn renew(&self, row: &Row<Transfer>, endpoint: &str) -> Result<(String, String), Problem> {
+        let peer: Did = row.peer.parse().map_err(|_| Problem::conflict("the peer has no valid DID"))?;
+        let answer = self
+            .tools
+            .peers
+            .post(&peer, endpoint, &json!({}))
+            .await
+            .map_err(|error| Problem::peer(crate::management::chain(&error)))?;
+        let text = |name: &str| {
+            let value = answer.get(name).and_then(Value::as_str);
+            value.map(str::to_owned).ok_or_else(|| Problem::peer(format!("the renewed access has no `{name}`")))
+        };
+        Ok((text("bearer")?, text("expires_at")?))
+    }
+
+    /// A provider's answer to a consumer that wants a new token.
+    ///
+    /// # Errors
+    /// 404 for anything that is not the caller's started transfer.
+    pub fn renewed(&self, caller: &Did, pid: &str) -> Result<Value, Problem> {
+        let row = self.driver()?.get(pid)?;
+        if row.role != Side::Provider || row.peer != caller.as_str() || standing(&row) != StreamStanding::Live {
+            return Err(Problem::not_found("started transfer", pid));
+        }
+        let (bearer, expires) = self.tokens.issue(caller, pid, &row.detail.agreement, clock::now());
+        Ok(json!({ "bearer": bearer, "expires_at": expires.to_string() }))
+    }
+
+    /// The agreements the transfers stand on.
+    pub fn agreements(&self) -> &Agreements {
+        &self.agreements
+    }
+}
+
+/// The state of a row as a value.
+pub fn state(row: &Row<Transfer>) -> Option<State> {
+    row.machine.state().and_then(Transfer::state_of)
+}
+
+/// Whether data may flow: only while started, and not once we have said otherwise.
+fn standing(row: &Row<Transfer>) -> StreamStanding {
+    let reason = |default: &str| row.detail.reason.clone().unwrap_or_else(|| default.to_owned());
+    let leaving = row.machine.pending_verb().and_then(Transfer::verb_of);
+    match (state(row), leaving) {
+        (_, Some(Verb::Terminate)) | (Some(State::Terminated), _) => StreamStanding::Revoked(reason("the transfer was terminated")),
+        (_, Some(Verb::Suspend)) | (Some(State::Suspended), _) => StreamStanding::Revoked(reason("the transfer is suspended")),
+        (_, Some(Verb::Complete)) | (Some(State::Completed), _) => StreamStanding::Expired,
+        // The consumer learns its token from the start message, before we learn that it has it.
+        (Some(State::Started), _) | (Some(State::Requested), Some(Verb::Start)) => StreamStanding::Live,
+        (Some(State::Requested) | None, _) => StreamStanding::Revoked("the transfer has not started".to_owned()),
+    }
+}
+
+/// A message of ours about this process.
+fn draft(row: &Row<Transfer>, body: TransferBody) -> Result<Draft<Transfer>, Problem> {
+    let own = super::driver::pid(&row.pid)?;
+    let theirs = row.machine.peer_pid().map(super::driver::pid).transpose()?;
+    let (consumer_pid, provider_pid) = match row.role {
+        Side::Provider => (theirs.ok_or_else(|| Problem::conflict("the consumer is not known yet"))?, Some(own)),
+        Side::Consumer => (own, theirs),
+    };
+    let message = TransferMessage { id: Some(new_pid()), provider_pid, consumer_pid, body };
+    let body = message.encode();
+    let event = event_digest(&body).map_err(|error| Problem::invalid(error.to_string()))?;
+    Ok(Draft { proposal: Proposal { verb: message.verb(), event, terms: None }, body })
+}

@@ -1,0 +1,383 @@
+//! The node's side of the data plane's seam: who may use what, spent and recorded before it is used.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use shuyu_base::{Did, Digest, json as base_json};
+use shuyu_credentials::jws;
+use shuyu_data_plane::{
+    Ask, Caller, Form, Gate, Grant, Outcome, Receipt, Refused, RefusedCode, StreamStanding, TableSource,
+};
+use shuyu_evidence::{Act, Statement};
+use shuyu_policy::{
+    Action, Lang, LeftOperand, LiveAgreement, Outcome as Outcome3, Permit, Refusal, RefusalCause, Request, Standing, Step, Usage,
+    authorize, evaluate::Test,
+};
+
+use crate::access::{AccessClaims, AccessTokens};
+use crate::agreements::{AgreementRow, Agreements, Side, UsageRow};
+use crate::clock;
+use crate::evidence::{Evidence, EvidenceError};
+use crate::exchange::Transfers;
+use crate::holdings::Holdings;
+use crate::identity::Identity;
+use crate::locks::KeyedLocks;
+use crate::problem::Problem;
+use crate::store::{Batch, Store, StoreError, Table};
+
+/// `typ` of a receipt.
+pub const RECEIPT_TYP: &str = "shuyu-receipt+jws";
+/// Domain that keeps ticket signatures apart from every other signature of the key.
+const TICKET_DOMAIN: &[u8] = b"shuyu/ticket/v1\0";
+
+/// A use that was opened.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct UseRow {
+    agreement: String,
+    transfer: String,
+    consumer: String,
+    action: String,
+    purpose: Option<String>,
+    form: Option<String>,
+    query: String,
+    max_rows: Option<u64>,
+    max_bytes: Option<u64>,
+    reserved_rows: u64,
+    reserved_bytes: u64,
+    finished: bool,
+}
+
+/// Decides over uses; one a node.
+pub struct Gatekeeper {
+    own: Arc<Identity>,
+    store: Store,
+    evidence: Evidence,
+    agreements: Agreements,
+    holdings: Holdings,
+    transfers: Arc<Transfers>,
+    tokens: AccessTokens,
+    locks: KeyedLocks,
+    schemas: Mutex<HashMap<String, TableSource>>,
+}
+
+impl Gatekeeper {
+    /// A gate over these stores.
+    pub fn new(
+        own: Arc<Identity>,
+        store: Store,
+        evidence: Evidence,
+        agreements: Agreements,
+        transfers: Arc<Transfers>,
+    ) -> Self {
+        let tokens = AccessTokens::new(Arc::clone(&own));
+        let holdings = Holdings::new(store.clone());
+        Self { own, store, evidence, agreements, holdings, transfers, tokens, locks: KeyedLocks::default(), schemas: Mutex::default() }
+    }
+
+    /// Decides one request, with everything it looked at.
+    fn decide(&self, caller: &Caller, want: &Want<'_>, usage: UsageRow) -> Result<(AgreementRow, Permit), Refused> {
+        let row = self.agreements.get(&caller.agreement).map_err(refused)?;
+        if row.role != Side::Provider || row.peer != caller.consumer.as_str() {
+            return Err(Refused::new(RefusedCode::NotFound, "there is no such contract for this caller"));
+        }
+        let now = clock::now();
+        let program = self.agreements.program(&row).map_err(refused)?;
+        let standing = self.agreements.standing(&row, &program, now);
+        let mut request = Request::new(now, want.action, &row.asset, caller.consumer.clone());
+        request.purpose = want.purpose.map(str::to_owned);
+        request.format = want.form.map(|form| form.word().to_owned());
+        request.used = Usage { count: usage.count, rows: usage.rows, bytes: usage.bytes };
+        let live = LiveAgreement { agreement_id: row.id.clone(), asset: row.asset.clone(), program, standing };
+        match authorize(&live, &request) {
+            Ok(permit) => Ok((row, permit)),
+            Err(refusal) => Err(refused_by(&refusal)),
+        }
+    }
+
+    fn grant(&self, caller: &Caller, row: &AgreementRow, permit: Permit, use_id: String) -> Result<Grant, Refused> {
+        let table = self.table(&row.asset)?;
+        Ok(Grant { permit, table, standing: self.agreements.watch(&caller.transfer), use_id })
+    }
+
+    fn table(&self, asset: &str) -> Result<TableSource, Refused> {
+        if let Some(source) = self.schemas.lock().unwrap_or_else(PoisonError::into_inner).get(asset) {
+            return Ok(source.clone());
+        }
+        let row = self.holdings.asset(asset).map_err(refused)?;
+        let source = row.source().map_err(refused)?;
+        self.schemas.lock().unwrap_or_else(PoisonError::into_inner).insert(asset.to_owned(), source.clone());
+        Ok(source)
+    }
+
+    /// Forgets what is known of an asset that changed.
+    pub fn forget_asset(&self, asset: &str) {
+        self.schemas.lock().unwrap_or_else(PoisonError::into_inner).remove(asset);
+    }
+
+    fn statement(&self, act: Act, kind: &str, caller: &CallerRef<'_>, seq: u64, content: &Value) -> Result<Statement, Refused> {
+        let bytes = base_json::canonical(content).map_err(|error| unavailable(&error.to_string()))?;
+        Ok(Statement {
+            kind: kind.to_owned(),
+            act,
+            process: usage_process(caller.agreement),
+            seq,
+            by: self.own.did.clone(),
+            with: caller.consumer.clone(),
+            at: clock::now(),
+            event: Digest::sha256(&bytes),
+            agreement: Some(caller.agreement.to_owned()),
+            commit: std::collections::BTreeMap::new(),
+        })
+    }
+
+    fn load_use(&self, use_id: &str) -> Result<UseRow, Refused> {
+        self.store
+            .get(Table::Uses, use_id)
+            .map_err(|error| unavailable(&error.to_string()))?
+            .ok_or_else(|| Refused::new(RefusedCode::NotFound, "there is no such use"))
+    }
+
+    async fn record_refusal(&self, caller: &Caller, ask: &Ask, refused: &Refused) -> Result<(), Refused> {
+        let _guard = self.locks.lock(&caller.agreement).await;
+        let mut usage = self.usage(&caller.agreement)?;
+        usage.seq += 1;
+        let content = json!({
+            "agreement": caller.agreement, "query": ask.query_digest.to_string(), "code": refused.code.word(),
+            "nonce": uuid::Uuid::new_v4().to_string(),
+        });
+        let statement = self.statement(Act::Decided, "use.refused", &caller.into(), usage.seq, &content)?;
+        let mut batch = Batch::default();
+        batch.put(Table::Usage, &caller.agreement, &usage).map_err(store_failed)?;
+        self.save(batch, &statement).await
+    }
+
+    fn usage(&self, agreement: &str) -> Result<UsageRow, Refused> {
+        self.agreements.usage(agreement).map_err(refused)
+    }
+
+    async fn save(&self, mut batch: Batch, statement: &Statement) -> Result<(), Refused> {
+        self.evidence.flush().await.map_err(evidence_failed)?;
+        let saved = self.evidence.save(&mut batch, statement).map_err(evidence_failed)?;
+        self.store.commit(batch).await.map_err(store_failed)?;
+        self.evidence.make_durable(&[saved]).await.map_err(evidence_failed)
+    }
+}
+
+/// The process name under which the uses of an agreement are recorded.
+pub fn usage_process(agreement: &str) -> String {
+    format!("{agreement}/use")
+}
+
+struct Want<'a> {
+    action: Action,
+    purpose: Option<&'a str>,
+    form: Option<Form>,
+}
+
+struct CallerRef<'a> {
+    agreement: &'a str,
+    consumer: Did,
+}
+
+impl<'a> From<&'a Caller> for CallerRef<'a> {
+    fn from(caller: &'a Caller) -> Self {
+        Self { agreement: &caller.agreement, consumer: caller.consumer.clone() }
+    }
+}
+
+impl<'a> Want<'a> {
+    fn of(ask: &'a Ask) -> Self {
+        Self { action: ask.action, purpose: ask.purpose.as_deref(), form: Some(ask.form) }
+    }
+}
+
+#[async_trait]
+impl Gate for Gatekeeper {
+    async fn authenticate(&self, bearer: &str) -> Result<Caller, Refused> {
+        let AccessClaims { consumer, transfer, agreement } = self.tokens.read(bearer, clock::now()).ok_or_else(|| {
+            Refused::new(RefusedCode::Unauthenticated, "the access token is not one of this node, or has ended")
+        })?;
+        match self.transfers.standing(&transfer) {
+            StreamStanding::Live => {}
+            StreamStanding::Revoked(reason) => return Err(Refused::new(RefusedCode::Revoked, reason)),
+            StreamStanding::Expired => return Err(Refused::new(RefusedCode::Expired, "the transfer is over")),
+        }
+        let holder = Digest::sha256(format!("{consumer} {transfer}").as_bytes());
+        Ok(Caller { consumer, transfer, agreement, holder })
+    }
+
+    async fn view(&self, caller: &Caller, ask: &Ask) -> Result<Grant, Refused> {
+        let usage = self.usage(&caller.agreement)?;
+        let (row, permit) = self.decide(caller, &Want::of(ask), usage)?;
+        self.grant(caller, &row, permit, String::new())
+    }
+
+    async fn open(&self, caller: &Caller, ask: &Ask) -> Result<Grant, Refused> {
+        let opened = self.open_locked(caller, ask).await;
+        if let Err(refused) = &opened
+            && matches!(refused.code, RefusedCode::Forbidden | RefusedCode::Quota | RefusedCode::Revoked | RefusedCode::Expired)
+        {
+            self.record_refusal(caller, ask, refused).await?;
+        }
+        opened
+    }
+
+    async fn reopen(&self, caller: &Caller, use_id: &str) -> Result<Grant, Refused> {
+        let opened = self.load_use(use_id)?;
+        if opened.agreement != caller.agreement || opened.consumer != caller.consumer.as_str() {
+            return Err(Refused::new(RefusedCode::NotFound, "there is no such use"));
+        }
+        let mut usage = self.usage(&caller.agreement)?;
+        // This use was counted when it was opened.
+        usage.count = usage.count.saturating_sub(1);
+        let action = Action::from_name(&opened.action).ok_or_else(|| unavailable("unknown action in a stored use"))?;
+        let form = opened.form.as_deref().and_then(|word| word.parse().ok());
+        let want = Want { action, purpose: opened.purpose.as_deref(), form };
+        let (row, permit) = self.decide(caller, &want, usage)?;
+        self.grant(caller, &row, permit, use_id.to_owned())
+    }
+
+    async fn spend(&self, use_id: &str, rows: u64, bytes: u64) -> Result<(), Refused> {
+        let mut opened = self.load_use(use_id)?;
+        let _guard = self.locks.lock(&opened.agreement).await;
+        let mut usage = self.usage(&opened.agreement)?;
+        usage.rows = usage.rows.saturating_add(rows);
+        usage.bytes = usage.bytes.saturating_add(bytes);
+        if opened.max_rows.is_some_and(|most| most < usage.rows) {
+            return Err(Refused::new(RefusedCode::Quota, "the contract's row quota is used up"));
+        }
+        if opened.max_bytes.is_some_and(|most| most < usage.bytes) {
+            return Err(Refused::new(RefusedCode::Quota, "the contract's byte quota is used up"));
+        }
+        opened.reserved_rows += rows;
+        opened.reserved_bytes += bytes;
+        let mut batch = Batch::default();
+        batch.put(Table::Usage, &opened.agreement, &usage).map_err(store_failed)?;
+        batch.put(Table::Uses, use_id, &opened).map_err(store_failed)?;
+        self.store.commit(batch).await.map_err(store_failed)
+    }
+
+    async fn finish(&self, use_id: &str, outcome: Outcome) -> Result<Receipt, Refused> {
+        let mut opened = self.load_use(use_id)?;
+        let _guard = self.locks.lock(&opened.agreement).await;
+        let mut usage = self.usage(&opened.agreement)?;
+        usage.seq += 1;
+        // What was reserved and did not leave is given back.
+        usage.rows = usage.rows.saturating_sub(opened.reserved_rows.saturating_sub(outcome.rows));
+        usage.bytes = usage.bytes.saturating_sub(opened.reserved_bytes.saturating_sub(outcome.bytes));
+        opened.reserved_rows = outcome.rows;
+        opened.reserved_bytes = outcome.bytes;
+        opened.finished = true;
+        let content = json!({
+            "agreement": opened.agreement, "use": use_id, "seq": usage.seq, "query": opened.query,
+            "rows": outcome.rows, "bytes": outcome.bytes, "complete": outcome.complete,
+            "result": format!("blake3:{}", outcome.result.to_hex()), "by": self.own.did.as_str(),
+            "to": opened.consumer,
+        });
+        let consumer: Did = opened.consumer.parse().map_err(|_| unavailable("a stored use names no DID"))?;
+        let caller = CallerRef { agreement: &opened.agreement, consumer };
+        let statement = self.statement(Act::Served, "use.served", &caller, usage.seq, &content)?;
+        let mut batch = Batch::default();
+        batch.put(Table::Usage, &opened.agreement, &usage).map_err(store_failed)?;
+        batch.put(Table::Uses, use_id, &opened).map_err(store_failed)?;
+        self.save(batch, &statement).await?;
+        let payload = base_json::canonical(&content).map_err(|error| unavailable(&error.to_string()))?;
+        Ok(Receipt(jws::sign(&self.own.key, &self.own.kid, RECEIPT_TYP, &payload)))
+    }
+
+    fn sign_ticket(&self, ticket: &[u8]) -> String {
+        URL_SAFE_NO_PAD.encode(self.own.key.sign(&[TICKET_DOMAIN, ticket].concat()))
+    }
+
+    fn verify_ticket(&self, ticket: &[u8], signature: &str) -> bool {
+        let Ok(signature) = URL_SAFE_NO_PAD.decode(signature) else { return false };
+        self.own.key.public().verify(&[TICKET_DOMAIN, ticket].concat(), &signature).is_ok()
+    }
+}
+
+impl Gatekeeper {
+    async fn open_locked(&self, caller: &Caller, ask: &Ask) -> Result<Grant, Refused> {
+        let _guard = self.locks.lock(&caller.agreement).await;
+        let mut usage = self.usage(&caller.agreement)?;
+        let (row, permit) = self.decide(caller, &Want::of(ask), usage)?;
+        usage.count += 1;
+        usage.seq += 1;
+        let use_id = format!("urn:uuid:{}", uuid::Uuid::new_v4());
+        let opened = UseRow {
+            agreement: caller.agreement.clone(),
+            transfer: caller.transfer.clone(),
+            consumer: caller.consumer.to_string(),
+            action: ask.action.name().to_owned(),
+            purpose: ask.purpose.clone(),
+            form: Some(ask.form.word().to_owned()),
+            query: ask.query_digest.to_string(),
+            max_rows: permit.limits().max_rows,
+            max_bytes: permit.limits().max_bytes,
+            reserved_rows: 0,
+            reserved_bytes: 0,
+            finished: false,
+        };
+        let content = json!({
+            "agreement": caller.agreement, "use": use_id, "query": ask.query_digest.to_string(),
+            "program": permit.program_hash().to_string(),
+        });
+        let statement = self.statement(Act::Decided, "use.permitted", &caller.into(), usage.seq, &content)?;
+        let mut batch = Batch::default();
+        batch.put(Table::Usage, &caller.agreement, &usage).map_err(store_failed)?;
+        batch.put(Table::Uses, &use_id, &opened).map_err(store_failed)?;
+        let grant = self.grant(caller, &row, permit, use_id)?;
+        self.save(batch, &statement).await?;
+        Ok(grant)
+    }
+}
+
+/// A refusal of the policy in the data plane's words.
+fn refused_by(refusal: &Refusal) -> Refused {
+    let Some(decision) = &refusal.explanation else {
+        let code = match (refusal.cause, refusal.standing) {
+            (RefusalCause::NotActive, Standing::Expired) => RefusedCode::Expired,
+            (RefusalCause::NotActive, _) => RefusedCode::Revoked,
+            (RefusalCause::NotAnAgreement | RefusalCause::OtherAsset | RefusalCause::OtherConsumer | RefusalCause::Policy, _) => {
+                RefusedCode::Forbidden
+            }
+        };
+        return Refused::new(code, refusal.to_string());
+    };
+    let failed = |step: &&Step| step.outcome != Outcome3::Holds;
+    let left_operand = |step: &Step| match &step.test {
+        Test::Constraint { left, .. } => Some(*left),
+        Test::Group(_) | Test::Duty { .. } | Test::Plan => None,
+    };
+    let mut failing = decision.steps.iter().filter(failed).filter_map(left_operand).peekable();
+    let only_budgets = failing.peek().is_some()
+        && failing.all(|left| matches!(left, LeftOperand::Count | LeftOperand::RowCount | LeftOperand::ByteCount));
+    let code = if only_budgets { RefusedCode::Quota } else { RefusedCode::Forbidden };
+    Refused::new(code, decision.words(Lang::En))
+}
+
+fn refused(problem: Problem) -> Refused {
+    match problem.status.as_u16() {
+        404 => Refused::new(RefusedCode::NotFound, problem.detail),
+        _ => unavailable(&problem.detail),
+    }
+}
+
+fn unavailable(detail: &str) -> Refused {
+    tracing::error!(detail, "the gate cannot decide");
+    Refused::new(RefusedCode::Unavailable, "the node cannot decide this now; its log says why")
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "used as the argument of map_err")]
+fn store_failed(error: StoreError) -> Refused {
+    unavailable(&error.to_string())
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "used as the argument of map_err")]
+fn evidence_failed(error: EvidenceError) -> Refused {
+    unavailable(&crate::management::chain(&error))
+}

@@ -1,0 +1,313 @@
+//! What a holder has and offers: assets, policies and offers, with references that cannot dangle.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use shuyu_data_plane::{ParseFormError, TableSource, schema_from_bytes};
+use shuyu_policy::{Policy, Severity};
+use url::Url;
+
+use crate::problem::Problem;
+use crate::store::{Batch, Store, Table};
+
+/// Most assets, policies or offers one listing reads.
+const MAX_ROWS: usize = 10_000;
+
+/// A table that the holder can offer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Asset {
+    /// Identifier in the catalogue: a product code, a URI or a short name.
+    pub id: String,
+    /// A title for people.
+    pub title: String,
+    /// What it is.
+    #[serde(default)]
+    pub description: String,
+    /// Words to find it by.
+    #[serde(default)]
+    pub keywords: Vec<String>,
+    /// Name of the table in queries.
+    pub table: String,
+    /// Path or object store URL; known only to the holder.
+    pub location: String,
+    /// `parquet`, `csv` or `ndjson`.
+    pub format: String,
+    /// Columns as read when the asset was added.
+    #[serde(default)]
+    pub schema: Vec<Column>,
+    /// The same columns as an Arrow schema in base64, so that hidden rows cannot change what is guessed of a CSV.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub arrow_schema: String,
+    /// When it was added.
+    #[serde(default)]
+    pub issued: String,
+}
+
+impl Asset {
+    /// Where the table is, with its columns pinned.
+    ///
+    /// # Errors
+    /// When the row is damaged.
+    pub fn source(&self) -> Result<TableSource, Problem> {
+        let bad = |field: &str, error: String| Problem::invalid(format!("`{field}`: {error}"));
+        let bytes = STANDARD.decode(&self.arrow_schema).map_err(|error| bad("arrow_schema", error.to_string()))?;
+        let schema = match bytes.as_slice() {
+            [] => None,
+            bytes => Some(schema_from_bytes(bytes).map_err(|error| bad("arrow_schema", error.to_string()))?),
+        };
+        Ok(TableSource {
+            name: self.table.clone(),
+            location: Url::parse(&self.location).map_err(|error| bad("location", error.to_string()))?,
+            format: self.format.parse().map_err(|error: ParseFormError| bad("format", error.to_string()))?,
+            schema,
+        })
+    }
+}
+
+/// A column of a table.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Column {
+    /// Name.
+    pub name: String,
+    /// Arrow type as text.
+    #[serde(rename = "type")]
+    pub kind: String,
+}
+
+/// A policy of the holder as it was written.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PolicyRow {
+    /// Identifier.
+    pub id: String,
+    /// ODRL JSON-LD.
+    pub policy: Value,
+}
+
+/// How an incoming request for an offer is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Approve {
+    /// By the rules of the holder.
+    Auto,
+    /// By a person.
+    Manual,
+}
+
+/// An asset under a policy (EDC: contract definition).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Offer {
+    /// Identifier.
+    #[serde(default)]
+    pub id: String,
+    /// The asset's id.
+    pub asset: String,
+    /// The policy's id.
+    pub policy: String,
+    /// Who answers requests.
+    #[serde(default = "auto")]
+    pub approve: Approve,
+}
+
+fn auto() -> Approve {
+    Approve::Auto
+}
+
+/// The holder's shelf.
+#[derive(Clone)]
+pub struct Holdings {
+    store: Store,
+}
+
+impl Holdings {
+    /// Over the node's store.
+    pub fn new(store: Store) -> Self {
+        Self { store }
+    }
+
+    /// Adds or replaces nothing: an id is taken once.
+    ///
+    /// # Errors
+    /// 400 for a bad field, 409 for an id or table name in use.
+    pub async fn add_asset(&self, asset: Asset) -> Result<Asset, Problem> {
+        check_id("id", &asset.id)?;
+        check_text("title", &asset.title, 256)?;
+        check_table(&asset.table)?;
+        self.insert(Table::Assets, "asset", &asset.id, &asset).await?;
+        Ok(asset)
+    }
+
+    /// Adds a policy after checking it; the findings that do not refuse it are returned.
+    ///
+    /// # Errors
+    /// 422 with an explanation for unknown or unenforceable terms.
+    pub async fn add_policy(&self, row: PolicyRow) -> Result<Vec<String>, Problem> {
+        check_id("id", &row.id)?;
+        let policy = parse_policy(&row.policy)?;
+        let findings = shuyu_policy::check(&policy);
+        let words = findings.iter().map(|finding| finding.to_string()).collect::<Vec<_>>();
+        if findings.iter().any(|finding| finding.severity == Severity::Error) {
+            return Err(Problem::refused("the policy cannot be enforced as written", words)
+                .hint("`shuyu policy check FILE` explains each finding"));
+        }
+        self.insert(Table::Policies, "policy", &row.id, &row).await?;
+        Ok(words)
+    }
+
+    /// Offers an asset under a policy.
+    ///
+    /// # Errors
+    /// 400 if the asset or the policy does not exist.
+    pub async fn add_offer(&self, mut offer: Offer) -> Result<Offer, Problem> {
+        if offer.id.is_empty() {
+            offer.id = format!("offer-{}", uuid::Uuid::new_v4());
+        }
+        check_id("id", &offer.id)?;
+        if self.store.get::<Asset>(Table::Assets, &offer.asset)?.is_none() {
+            return Err(Problem::invalid(format!("`asset`: there is no asset `{}`", offer.asset)));
+        }
+        if self.store.get::<PolicyRow>(Table::Policies, &offer.policy)?.is_none() {
+            return Err(Problem::invalid(format!("`policy`: there is no policy `{}`", offer.policy)));
+        }
+        self.insert(Table::Offers, "offer", &offer.id, &offer).await?;
+        Ok(offer)
+    }
+
+    /// The asset of this id.
+    ///
+    /// # Errors
+    /// 404.
+    pub fn asset(&self, id: &str) -> Result<Asset, Problem> {
+        self.store.get(Table::Assets, id)?.ok_or_else(|| Problem::not_found("asset", id))
+    }
+
+    /// The policy of this id.
+    ///
+    /// # Errors
+    /// 404.
+    pub fn policy(&self, id: &str) -> Result<PolicyRow, Problem> {
+        self.store.get(Table::Policies, id)?.ok_or_else(|| Problem::not_found("policy", id))
+    }
+
+    /// Every asset in order of id.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn assets(&self) -> Result<Vec<Asset>, Problem> {
+        self.all(Table::Assets)
+    }
+
+    /// Every policy in order of id.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn policies(&self) -> Result<Vec<PolicyRow>, Problem> {
+        self.all(Table::Policies)
+    }
+
+    /// Every offer in order of id.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn offers(&self) -> Result<Vec<Offer>, Problem> {
+        self.all(Table::Offers)
+    }
+
+    /// The offers of one asset.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn offers_of(&self, asset: &str) -> Result<Vec<Offer>, Problem> {
+        Ok(self.offers()?.into_iter().filter(|offer| offer.asset == asset).collect())
+    }
+
+    /// Removes an asset that no offer names.
+    ///
+    /// # Errors
+    /// 404, or 409 naming the offer.
+    pub async fn remove_asset(&self, id: &str) -> Result<(), Problem> {
+        self.asset(id)?;
+        if let Some(offer) = self.offers_of(id)?.first() {
+            return Err(Problem::conflict(format!("asset `{id}` is offered by `{}`", offer.id))
+                .hint("remove the offer first; contracts already made stay as they are"));
+        }
+        self.delete(Table::Assets, id).await
+    }
+
+    /// Removes a policy that no offer names.
+    ///
+    /// # Errors
+    /// 404, or 409 naming the offer.
+    pub async fn remove_policy(&self, id: &str) -> Result<(), Problem> {
+        self.policy(id)?;
+        if let Some(offer) = self.offers()?.into_iter().find(|offer| offer.policy == id) {
+            return Err(Problem::conflict(format!("policy `{id}` is used by offer `{}`", offer.id)));
+        }
+        self.delete(Table::Policies, id).await
+    }
+
+    /// Withdraws an offer; agreements made from it live on.
+    ///
+    /// # Errors
+    /// 404.
+    pub async fn remove_offer(&self, id: &str) -> Result<(), Problem> {
+        if self.store.get::<Offer>(Table::Offers, id)?.is_none() {
+            return Err(Problem::not_found("offer", id));
+        }
+        self.delete(Table::Offers, id).await
+    }
+
+    fn all<T: serde::de::DeserializeOwned>(&self, table: Table) -> Result<Vec<T>, Problem> {
+        Ok(self.store.list(table, None, MAX_ROWS)?.into_iter().map(|(_, row)| row).collect())
+    }
+
+    async fn insert<T: Serialize>(&self, table: Table, what: &str, id: &str, row: &T) -> Result<(), Problem> {
+        if self.store.get::<Value>(table, id)?.is_some() {
+            return Err(Problem::conflict(format!("there is {what} `{id}` already")));
+        }
+        let mut batch = Batch::default();
+        batch.put(table, id, row)?;
+        Ok(self.store.commit(batch).await?)
+    }
+
+    async fn delete(&self, table: Table, id: &str) -> Result<(), Problem> {
+        let mut batch = Batch::default();
+        batch.delete(table, id);
+        Ok(self.store.commit(batch).await?)
+    }
+}
+
+/// Reads ODRL JSON, naming the term that is not understood.
+///
+/// # Errors
+/// 422 with the path and the term.
+pub fn parse_policy(json: &Value) -> Result<Policy, Problem> {
+    shuyu_wire::odrl::from_json(json).map_err(|error| {
+        Problem::refused(format!("the policy is not understood: {error}"), vec![error.to_string()])
+            .hint("docs/profile lists every term that can be used")
+    })
+}
+
+/// Identifiers of people's own choosing: 1 to 256 visible ASCII characters.
+fn check_id(field: &str, id: &str) -> Result<(), Problem> {
+    if id.is_empty() || 256 < id.len() || !id.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(Problem::invalid(format!("`{field}` must be 1 to 256 visible ASCII characters")));
+    }
+    Ok(())
+}
+
+fn check_text(field: &str, text: &str, max_bytes: usize) -> Result<(), Problem> {
+    if text.is_empty() || max_bytes < text.len() {
+        return Err(Problem::invalid(format!("`{field}` must be 1 to {max_bytes} bytes")));
+    }
+    Ok(())
+}
+
+fn check_table(name: &str) -> Result<(), Problem> {
+    let first_ok = name.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    let rest_ok = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+    if !first_ok || !rest_ok || 64 < name.len() {
+        return Err(Problem::invalid("`table` must be 1 to 64 characters a-z, 0-9, _ and not start with a digit"));
+    }
+    Ok(())
+}

@@ -1,0 +1,138 @@
+//! The management API: what a node's owner, or a program of theirs, can ask of the node.
+//!
+//! Loopback only, one API key, JSON in and out, errors as problem details (RFC 9457).
+
+pub mod audit;
+pub mod exchange;
+pub mod ledger;
+pub mod shelf;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use axum::routing::get;
+use axum::{Json, Router};
+use axum::extract::{FromRequest, Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use shuyu_base::json;
+use shuyu_data_plane::Engine;
+use shuyu_ledger::Ledger;
+
+use crate::audit::Auditor;
+use crate::config::Config;
+use crate::holdings::Holdings;
+use crate::identity::{Identity, bearer};
+use crate::metrics::Metrics;
+use crate::problem::Problem;
+
+/// The handles that the management API hands out to its parts.
+pub struct Parts {
+    /// What the node is.
+    pub config: Config,
+    /// The node directory.
+    pub dir: PathBuf,
+    /// Who it speaks as.
+    pub identity: Arc<Identity>,
+    /// Negotiations and transfers.
+    pub desk: Arc<exchange::Desk>,
+    /// The evidence ledger.
+    pub ledger: Arc<Ledger>,
+    /// The mirrors of other ledgers.
+    pub auditor: Arc<Auditor>,
+    /// Reads a table's columns when it is added.
+    pub engine: Arc<Engine>,
+    /// Figures.
+    pub metrics: Metrics,
+    /// The key that callers present.
+    pub api_key: String,
+}
+
+/// The whole API.
+pub fn router(parts: Parts) -> Router {
+    let holdings = Holdings::new(parts.desk.store.clone());
+    let shelf = Arc::new(shelf::Shelf { holdings, dir: parts.dir, engine: parts.engine });
+    let status = Arc::new(Status { config: parts.config, identity: parts.identity, ledger: Arc::clone(&parts.ledger) });
+    let routes = Router::new()
+        .route("/status", get(show_status).with_state(status))
+        .merge(shelf::router(shelf))
+        .merge(exchange::router(parts.desk))
+        .merge(ledger::router(parts.ledger))
+        .merge(audit::router(parts.auditor));
+    guarded(routes, &parts.api_key).merge(parts.metrics.router())
+}
+
+struct Status {
+    config: Config,
+    identity: Arc<Identity>,
+    ledger: Arc<Ledger>,
+}
+
+async fn show_status(State(status): State<Arc<Status>>) -> Result<Json<Value>, Problem> {
+    let config = &status.config;
+    let roles: Vec<&str> = config.roles.iter().map(|role| role.name()).collect();
+    Ok(Json(serde_json::json!({
+        "did": status.identity.did.as_str(), "name": config.name, "roles": roles, "version": env!("CARGO_PKG_VERSION"),
+        "protocol_url": crate::dsp_server::own_root(&config.public.url), "flight_url": config.public.flight_url,
+        "management_url": format!("http://{}", config.listen.management),
+        "ledger": ledger::describe(&status.ledger)?, "ready": true,
+    })))
+}
+
+/// Puts the routes behind the API key.
+pub fn guarded(routes: Router, api_key: &str) -> Router {
+    let key: Arc<str> = api_key.into();
+    Router::new()
+        .nest("/v1", routes)
+        .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is no such path").hint("paths start with /v1") })
+        .layer(middleware::from_fn_with_state(key, require_key))
+}
+
+async fn require_key(State(key): State<Arc<str>>, request: Request, next: Next) -> Response {
+    let given = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let matches = bearer(given).is_some_and(|given| same_secret(given.as_bytes(), key.as_bytes()));
+    if matches {
+        return next.run(request).await;
+    }
+    Problem::new(StatusCode::UNAUTHORIZED, "the API key is missing or wrong")
+        .hint("send `Authorization: Bearer <content of management.key>`")
+        .into_response()
+}
+
+/// Compares without telling by its duration where the first difference is.
+fn same_secret(left: &[u8], right: &[u8]) -> bool {
+    left.len() == right.len() && left.iter().zip(right).fold(0, |acc, (a, b)| acc | (a ^ b)) == 0
+}
+
+/// A JSON body read by the strict parser: bounded, no duplicate names, errors that name the field.
+pub struct Body<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
+        let bytes = axum::body::to_bytes(request.into_body(), json::MAX_MESSAGE_BYTES)
+            .await
+            .map_err(|_| Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 1 MiB or broke off"))?;
+        let value = json::parse(&bytes, json::MAX_MESSAGE_BYTES).map_err(|error| Problem::invalid(chain(&error)))?;
+        serde_json::from_value(value).map(Self).map_err(|error| Problem::invalid(error.to_string()))
+    }
+}
+
+/// An error with everything that caused it, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,123 @@
+//! Assets, policies and offers over HTTP.
+
+use std::path::{Path as FsPath, PathBuf};
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::{Value, json};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use shuyu_data_plane::{Engine, schema_to_bytes};
+use url::Url;
+
+use crate::holdings::{Asset, Column, Holdings, Offer, PolicyRow};
+use crate::clock;
+use crate::management::{Body, chain};
+use crate::problem::Problem;
+
+/// What these handlers need.
+pub struct Shelf {
+    /// The holder's rows.
+    pub holdings: Holdings,
+    /// The node directory: relative locations start here.
+    pub dir: PathBuf,
+    /// Reads a table's columns.
+    pub engine: Arc<Engine>,
+}
+
+/// Routes under `/v1`.
+pub fn router(shelf: Arc<Shelf>) -> Router {
+    Router::new()
+        .route("/assets", get(list_assets).post(add_asset))
+        .route("/assets/{id}", get(show_asset).delete(remove_asset))
+        .route("/policies", get(list_policies).post(add_policy))
+        .route("/policies/{id}", get(show_policy).delete(remove_policy))
+        .route("/offers", get(list_offers).post(add_offer))
+        .route("/offers/{id}", axum::routing::delete(remove_offer))
+        .with_state(shelf)
+}
+
+async fn list_assets(State(shelf): State<Arc<Shelf>>) -> Result<Json<Value>, Problem> {
+    Ok(Json(json!({ "items": shelf.holdings.assets()?, "next": null })))
+}
+
+async fn show_asset(State(shelf): State<Arc<Shelf>>, Path(id): Path<String>) -> Result<Json<Asset>, Problem> {
+    shelf.holdings.asset(&id).map(Json)
+}
+
+async fn add_asset(
+    State(shelf): State<Arc<Shelf>>,
+    Body(mut asset): Body<Asset>,
+) -> Result<(StatusCode, Json<Asset>), Problem> {
+    asset.location = absolute(&shelf.dir, &asset.location)?;
+    asset.arrow_schema = String::new();
+    let schema = shelf
+        .engine
+        .infer_schema(&asset.source()?)
+        .await
+        .map_err(|error| Problem::invalid(format!("`location`: the table cannot be read: {}", chain(&error))))?;
+    let bytes = schema_to_bytes(&schema).map_err(|error| Problem::invalid(error.to_string()))?;
+    asset.arrow_schema = STANDARD.encode(bytes);
+    asset.issued = clock::now().to_string();
+    asset.schema = schema
+        .fields()
+        .iter()
+        .map(|field| Column { name: field.name().clone(), kind: field.data_type().to_string() })
+        .collect();
+    Ok((StatusCode::CREATED, Json(shelf.holdings.add_asset(asset).await?)))
+}
+
+async fn remove_asset(State(shelf): State<Arc<Shelf>>, Path(id): Path<String>) -> Result<StatusCode, Problem> {
+    shelf.holdings.remove_asset(&id).await.map(|()| StatusCode::NO_CONTENT)
+}
+
+async fn list_policies(State(shelf): State<Arc<Shelf>>) -> Result<Json<Value>, Problem> {
+    Ok(Json(json!({ "items": shelf.holdings.policies()?, "next": null })))
+}
+
+async fn show_policy(State(shelf): State<Arc<Shelf>>, Path(id): Path<String>) -> Result<Json<PolicyRow>, Problem> {
+    shelf.holdings.policy(&id).map(Json)
+}
+
+async fn add_policy(
+    State(shelf): State<Arc<Shelf>>,
+    Body(row): Body<PolicyRow>,
+) -> Result<(StatusCode, Json<Value>), Problem> {
+    let id = row.id.clone();
+    let findings = shelf.holdings.add_policy(row).await?;
+    Ok((StatusCode::CREATED, Json(json!({ "id": id, "findings": findings }))))
+}
+
+async fn remove_policy(State(shelf): State<Arc<Shelf>>, Path(id): Path<String>) -> Result<StatusCode, Problem> {
+    shelf.holdings.remove_policy(&id).await.map(|()| StatusCode::NO_CONTENT)
+}
+
+async fn list_offers(State(shelf): State<Arc<Shelf>>) -> Result<Json<Value>, Problem> {
+    Ok(Json(json!({ "items": shelf.holdings.offers()?, "next": null })))
+}
+
+async fn add_offer(
+    State(shelf): State<Arc<Shelf>>,
+    Body(offer): Body<Offer>,
+) -> Result<(StatusCode, Json<Offer>), Problem> {
+    Ok((StatusCode::CREATED, Json(shelf.holdings.add_offer(offer).await?)))
+}
+
+async fn remove_offer(State(shelf): State<Arc<Shelf>>, Path(id): Path<String>) -> Result<StatusCode, Problem> {
+    shelf.holdings.remove_offer(&id).await.map(|()| StatusCode::NO_CONTENT)
+}
+
+/// Object store URLs stay as they are; a path becomes an absolute file URL, so that it means the same after a restart.
+fn absolute(dir: &FsPath, location: &str) -> Result<String, Problem> {
+    if location.contains("://") {
+        return Ok(location.to_owned());
+    }
+    let path = dir.join(location);
+    let bad = |reason: &str| Problem::invalid(format!("`location`: cannot open `{}`: {reason}", path.display()));
+    let path = path.canonicalize().map_err(|error| bad(&error.to_string()))?;
+    let url = if path.is_dir() { Url::from_directory_path(&path) } else { Url::from_file_path(&path) };
+    url.map(String::from).map_err(|()| bad("not an absolute path"))
+}

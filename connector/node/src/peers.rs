@@ -1,0 +1,246 @@
+//! Talking to other nodes: finding their protocol root, and sending messages to them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::Value;
+use shuyu_base::{Did, UnixMillis, json};
+use shuyu_resolver::{DidResolver, Http, HttpError, ResolveError};
+use shuyu_wire::dsp::{CallbackUrl, decode_versions};
+use url::Url;
+
+use crate::clock;
+use crate::identity::{DSP_SERVICE, Identity, LEDGER_SERVICE};
+use crate::problem::Problem;
+
+/// The protocol version spoken.
+pub const DSP_VERSION: &str = "2025-1";
+/// How long a peer's protocol root is remembered, in milliseconds.
+const ROOT_TTL_MS: i64 = 300_000;
+/// Most peers remembered; beyond that the memory starts anew.
+const MAX_ROOTS: usize = 10_000;
+
+/// The error code by which a node says that its own message about the process is under way.
+pub const BUSY_CODE: &str = "shuyu:busy";
+
+/// Why a peer gave no usable answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PeerError {
+    /// Its DID document cannot be had.
+    #[error("DID document of `{did}` cannot be had: {source}")]
+    Resolve {
+        /// The peer.
+        did: Did,
+        /// Why.
+        source: ResolveError,
+    },
+    /// Its DID document or version metadata lacks what we need.
+    #[error("`{did}` {reason}")]
+    Unsuitable {
+        /// The peer.
+        did: Did,
+        /// What is missing.
+        reason: String,
+    },
+    /// The connection failed, was not allowed, or timed out; sending again may help.
+    #[error("`{url}` gave no answer: {source}")]
+    NoAnswer {
+        /// Where we sent.
+        url: String,
+        /// Why.
+        source: HttpError,
+    },
+    /// Its own message about the same process is under way; ours was not applied.
+    #[error("`{url}` is busy with a message of its own")]
+    Busy {
+        /// Where we sent.
+        url: String,
+    },
+    /// It asked us to come back later (429, 503) or failed itself (5xx).
+    #[error("`{url}` answered {status}, try again later")]
+    Later {
+        /// Where we sent.
+        url: String,
+        /// HTTP status.
+        status: u16,
+    },
+    /// It refused, and will refuse again.
+    #[error("`{url}` answered {status}: {reason}")]
+    Refused {
+        /// Where we sent.
+        url: String,
+        /// HTTP status.
+        status: u16,
+        /// What it said, cut to a bounded length.
+        reason: String,
+    },
+}
+
+impl PeerError {
+    /// Whether the answer is final, so that the same message must not be sent again.
+    pub fn is_definite(&self) -> bool {
+        matches!(self, Self::Refused { .. })
+    }
+}
+
+/// The way to other nodes.
+pub struct Peers {
+    identity: Arc<Identity>,
+    http: Http,
+    resolver: Arc<DidResolver>,
+    roots: Mutex<HashMap<Did, (String, UnixMillis)>>,
+}
+
+impl Peers {
+    /// Speaks as `identity`.
+    pub fn new(identity: Arc<Identity>, http: Http, resolver: Arc<DidResolver>) -> Self {
+        Self { identity, http, resolver, roots: Mutex::default() }
+    }
+
+    /// The root of the peer's DSP 2025-1 binding, without a slash at the end.
+    ///
+    /// # Errors
+    /// [`PeerError`].
+    pub async fn dsp_root(&self, did: &Did) -> Result<String, PeerError> {
+        let now = clock::now();
+        let known = self.roots.lock().unwrap_or_else(PoisonError::into_inner).get(did).cloned();
+        if let Some((root, until)) = known
+            && now < until
+        {
+            return Ok(root);
+        }
+        let endpoint = self.service(did, DSP_SERVICE).await?;
+        let bytes = self.bytes(did, &endpoint, 64 * 1024).await?;
+        let versions = self.answer(&endpoint, 200, &bytes)?;
+        let unsuitable = |reason: String| PeerError::Unsuitable { did: did.clone(), reason };
+        let versions = decode_versions(&versions).map_err(|error| unsuitable(format!("has bad version metadata: {error}")))?;
+        let ours = versions.iter().find(|version| version.version == DSP_VERSION && version.binding == "HTTPS");
+        let path = &ours.ok_or_else(|| unsuitable(format!("does not speak DSP {DSP_VERSION} over HTTPS")))?.path;
+        let base = endpoint.strip_suffix("/.well-known/dspace-version").unwrap_or(&endpoint);
+        let root = format!("{}{}", base.trim_end_matches('/'), path.trim_end_matches('/'));
+        let mut roots = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
+        if MAX_ROOTS <= roots.len() {
+            roots.clear();
+        }
+        roots.insert(did.clone(), (root.clone(), now.plus_millis(ROOT_TTL_MS)));
+        Ok(root)
+    }
+
+    /// Refuses a callback address that this node would not call. Names are checked again when they are resolved.
+    ///
+    /// # Errors
+    /// 400 naming the field.
+    pub fn check_callback(&self, callback: &CallbackUrl) -> Result<(), Problem> {
+        let bad = |reason: String| Problem::invalid(format!("`callbackAddress`: {reason}"));
+        let url = Url::parse(callback.as_str()).map_err(|error| bad(error.to_string()))?;
+        self.http.guard().check_url(&url).map_err(|refusal| bad(refusal.to_string()))
+    }
+
+    /// The public address of the peer's evidence ledger, without a slash at the end.
+    ///
+    /// # Errors
+    /// [`PeerError`].
+    pub async fn ledger_root(&self, did: &Did) -> Result<String, PeerError> {
+        Ok(self.service(did, LEDGER_SERVICE).await?.trim_end_matches('/').to_owned())
+    }
+
+    /// Sends a message as ourselves and returns the answer's body, `Null` if it has none.
+    ///
+    /// # Errors
+    /// [`PeerError`]; [`PeerError::is_definite`] tells whether to try again.
+    pub async fn post(&self, to: &Did, url: &str, body: &Value) -> Result<Value, PeerError> {
+        let token = self.token(to)?;
+        let response = self
+            .http
+            .post_json(&parsed(to, url)?, body, Some(&token), json::MAX_MESSAGE_BYTES)
+            .await
+            .map_err(|source| PeerError::NoAnswer { url: url.to_owned(), source })?;
+        self.answer(url, response.status, &response.body)
+    }
+
+    /// Asks as ourselves.
+    ///
+    /// # Errors
+    /// [`PeerError`].
+    pub async fn ask(&self, to: &Did, url: &str) -> Result<Value, PeerError> {
+        let token = self.token(to)?;
+        let response = self
+            .http
+            .get(&parsed(to, url)?, "application/json", Some(&token), json::MAX_MESSAGE_BYTES)
+            .await
+            .map_err(|source| PeerError::NoAnswer { url: url.to_owned(), source })?;
+        self.answer(url, response.status, &response.body)
+    }
+
+    /// Reads public bytes, such as a tile of a ledger.
+    ///
+    /// # Errors
+    /// [`PeerError`].
+    pub async fn bytes(&self, of: &Did, url: &str, max_bytes: usize) -> Result<Vec<u8>, PeerError> {
+        let response = self
+            .http
+            .get(&parsed(of, url)?, "*/*", None, max_bytes)
+            .await
+            .map_err(|source| PeerError::NoAnswer { url: url.to_owned(), source })?;
+        match response.status {
+            200..=299 => Ok(response.body.to_vec()),
+            status => Err(PeerError::Refused { url: url.to_owned(), status, reason: "not served".to_owned() }),
+        }
+    }
+
+    fn token(&self, to: &Did) -> Result<String, PeerError> {
+        self.identity
+            .token(to, clock::now())
+            .map_err(|error| PeerError::Unsuitable { did: to.clone(), reason: format!("cannot be addressed: {error}") })
+    }
+
+    async fn service(&self, did: &Did, kind: &str) -> Result<String, PeerError> {
+        let document = self
+            .resolver
+            .resolve(did)
+            .await
+            .map_err(|source| PeerError::Resolve { did: did.clone(), source })?;
+        document.service(kind).map(|service| service.endpoint.to_string()).ok_or_else(|| PeerError::Unsuitable {
+            did: did.clone(),
+            reason: format!("has no service of type `{kind}` in its DID document"),
+        })
+    }
+
+    fn answer(&self, url: &str, status: u16, body: &[u8]) -> Result<Value, PeerError> {
+        let url = url.to_owned();
+        match status {
+            200..=299 if body.is_empty() => Ok(Value::Null),
+            200..=299 => json::parse(body, json::MAX_MESSAGE_BYTES)
+                .map_err(|error| PeerError::Refused { url, status, reason: format!("answer is {error}") }),
+            503 if error_code(body).as_deref() == Some(BUSY_CODE) => Err(PeerError::Busy { url }),
+            408 | 425 | 429 | 500..=599 => Err(PeerError::Later { url, status }),
+            _ => Err(PeerError::Refused { url, status, reason: reason(body) }),
+        }
+    }
+}
+
+fn parsed(of: &Did, url: &str) -> Result<Url, PeerError> {
+    Url::parse(url).map_err(|error| PeerError::Unsuitable { did: of.clone(), reason: format!("gives a bad address: {error}") })
+}
+
+fn error_code(body: &[u8]) -> Option<String> {
+    let value = json::parse(body, json::MAX_MESSAGE_BYTES).ok()?;
+    value.get("code")?.as_str().map(str::to_owned)
+}
+
+/// What an error body says, as printable text of at most 500 characters.
+fn reason(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body);
+    let words = json::parse(body, json::MAX_MESSAGE_BYTES).ok().and_then(|value| {
+        let reason = value.get("reason").or_else(|| value.get("detail"))?;
+        match reason {
+            Value::String(text) => Some(text.clone()),
+            Value::Array(items) => {
+                Some(items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("; "))
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => None,
+        }
+    });
+    words.unwrap_or_else(|| text.into_owned()).chars().filter(|c| !c.is_control()).take(500).collect()
+}

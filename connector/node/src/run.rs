@@ -1,0 +1,354 @@
+//! Starting a node, keeping it up, and stopping it without losing anything.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum_server::Handle;
+use axum_server::tls_rustls::RustlsConfig;
+use shuyu_data_plane::{
+    Engine, FlightSql, Pull, QueryLimits, SharedGate, Spool, SpoolError, SpoolLimits, StartError, pull_router, serve_flight,
+};
+use shuyu_ledger::{Ledger, OpenError};
+use shuyu_resolver::{DidResolver, Http, HttpOptions};
+use shuyu_tlog::NoteSigner;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::transport::{Identity as TlsIdentity, ServerTlsConfig};
+
+use crate::access::AccessTokens;
+use crate::agreements::Agreements;
+use crate::audit::Auditor;
+use crate::config::{Config, ConfigError};
+use crate::events::Events;
+use crate::evidence::{Evidence, EvidenceError};
+use crate::exchange::driver::Tools;
+use crate::exchange::{Negotiations, Transfers};
+use crate::finder::Finder;
+use crate::gate::Gatekeeper;
+use crate::holdings::Holdings;
+use crate::identity::{Doorkeeper, Identity, IdentityError};
+use crate::init::MANAGEMENT_KEY_FILE;
+use crate::metrics::Metrics;
+use crate::peers::Peers;
+use crate::receipts::Receipts;
+use crate::store::{Store, StoreError};
+use crate::{clock, dsp_server, management, public};
+
+/// How long open requests may take to end after a stop was asked for.
+const GRACE: Duration = Duration::from_secs(10);
+/// How often expired token ids are forgotten.
+const HOUSEKEEPING: Duration = Duration::from_secs(60);
+
+/// Why a node did not start, or stopped by itself.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The configuration is not valid.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// There is no usable key.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The store cannot be opened; another node may use the directory.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The ledger cannot be opened.
+    #[error("the ledger cannot be opened: {0}")]
+    Ledger(#[from] OpenError),
+    /// The query threads cannot be started.
+    #[error("the query engine cannot be started: {0}")]
+    Engine(#[from] StartError),
+    /// The directory for downloads cannot be used.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    /// Evidence that a crash interrupted cannot be completed.
+    #[error("evidence of an earlier run cannot be completed: {0}")]
+    Evidence(#[from] EvidenceError),
+    /// A socket cannot be had.
+    #[error("cannot listen on {address} (`{key}`): {source}")]
+    Listen {
+        /// The configuration key.
+        key: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file that the node needs cannot be read.
+    #[error("cannot read `{path}`: {reason}")]
+    File {
+        /// The file.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+    /// The guarded HTTP client cannot be made.
+    #[error("cannot set up HTTP towards peers: {0}")]
+    Http(String),
+    /// State of an earlier run cannot be read.
+    #[error("cannot go on from the last run: {0}")]
+    Recover(String),
+    /// A server ended.
+    #[error("the {server} server ended: {reason}")]
+    Server {
+        /// Which one.
+        server: &'static str,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Runs the node in `dir` until SIGINT or SIGTERM; then ends open requests and returns.
+///
+/// # Errors
+/// [`RunError`] names the configuration key, file or socket.
+pub async fn run(dir: &Path) -> Result<(), RunError> {
+    let stop = CancellationToken::new();
+    let asked = stop.clone();
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+        .map_err(|error| RunError::Server { server: "signal", reason: error.to_string() })?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
+        }
+        asked.cancel();
+    });
+    Node::start(dir, stop).await?.serve().await
+}
+
+/// A started node before it serves.
+struct Node {
+    config: Config,
+    tools: Tools,
+    public: Router,
+    management: Router,
+    gate: Arc<Gatekeeper>,
+    engine: Arc<Engine>,
+    pull: Pull,
+    doorkeeper: Doorkeeper,
+    tls: Option<RustlsConfig>,
+    tls_pem: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Node {
+    async fn start(dir: &Path, stopping: CancellationToken) -> Result<Self, RunError> {
+        let config = Config::load(dir)?;
+        // The store's lock is taken first: a second node on this directory touches nothing.
+        let store = Store::open(&dir.join("db"))?;
+        let identity = Arc::new(Identity::load(dir, &config)?);
+        let origin = origin(&config);
+        let signer = NoteSigner::new(&origin, Arc::clone(&identity.ledger_key))
+            .map_err(|error| RunError::Recover(format!("`{origin}` cannot name a ledger: {error}")))?;
+        let ledger_dir = dir.join("ledger");
+        let ledger = tokio::task::spawn_blocking(move || Ledger::open(&ledger_dir, signer))
+            .await
+            .map_err(|error| RunError::Recover(error.to_string()))??;
+        let ledger = Arc::new(ledger);
+        let evidence = Evidence::new(Arc::clone(&ledger), Arc::clone(&identity), store.clone());
+        let recovered = evidence.recover().await?;
+        if 0 < recovered {
+            tracing::info!(recovered, "evidence of the last run completed");
+        }
+        let http = Http::new(HttpOptions {
+            insecure_loopback: config.insecure_loopback,
+            extra_roots_pem: extra_roots(dir, &config)?,
+            ..HttpOptions::default()
+        })
+        .map_err(|error| RunError::Http(error.to_string()))?;
+        let resolver = Arc::new(DidResolver::new(http.clone()));
+        let peers = Arc::new(Peers::new(Arc::clone(&identity), http, Arc::clone(&resolver)));
+        let tools = Tools {
+            did: identity.did.clone(),
+            store: store.clone(),
+            evidence: evidence.clone(),
+            peers: Arc::clone(&peers),
+            events: Events::default(),
+            tasks: TaskTracker::new(),
+            stopping,
+        };
+        let doorkeeper = Doorkeeper::new(identity.did.clone(), Arc::clone(&resolver), store.clone());
+        let agreements = Agreements::new(store.clone());
+        let root = dsp_server::callback_root(&config.public.url).map_err(|problem| RunError::Recover(problem.detail))?;
+        let negotiations = Negotiations::new(tools.clone(), agreements.clone(), root.clone(), &config);
+        let transfers = Transfers::new(tools.clone(), agreements.clone(), AccessTokens::new(Arc::clone(&identity)), root.clone(), &config);
+        let gate = Arc::new(Gatekeeper::new(
+            Arc::clone(&identity),
+            store.clone(),
+            evidence.clone(),
+            agreements.clone(),
+            Arc::clone(&transfers),
+        ));
+        let engine = engine(dir, &config)?;
+        let metrics = Metrics::new(Arc::clone(&ledger));
+        let auditor = Auditor::new(dir, store.clone(), Arc::clone(&peers), Arc::clone(&resolver));
+        let dsp = dsp_server::router(Arc::new(dsp_server::Dsp {
+            doorkeeper: doorkeeper.clone(),
+            negotiations: Arc::clone(&negotiations),
+            transfers: Arc::clone(&transfers),
+            catalogue: crate::catalogue::Catalogue::new(identity.did.clone(), Holdings::new(store.clone()), root),
+            metrics: metrics.clone(),
+        }));
+        let spool = Spool::open(&dir.join("spool"), spool_limits(&config))?;
+        let pull = Pull { gate: Arc::clone(&gate) as SharedGate, engine: Arc::clone(&engine), spool };
+        let data = pull_router(pull.clone());
+        let public = public::router(&identity, Arc::clone(&ledger), metrics.clone())
+            .merge(dsp)
+            .merge(data)
+            .layer(tower::limit::GlobalConcurrencyLimitLayer::new(config.limits.max_requests));
+        let desk = Arc::new(management::exchange::Desk {
+            negotiations: Arc::clone(&negotiations),
+            transfers: Arc::clone(&transfers),
+            agreements: agreements.clone(),
+            finder: Finder::new(Arc::clone(&peers)),
+            receipts: Receipts::new(identity.did.clone(), agreements, evidence, resolver),
+            store,
+            events: tools.events.clone(),
+        });
+        let management = management::router(management::Parts {
+            config: config.clone(),
+            dir: dir.to_owned(),
+            identity,
+            desk,
+            ledger: Arc::clone(&ledger),
+            auditor: Arc::new(auditor),
+            engine: Arc::clone(&engine),
+            metrics,
+            api_key: read(&dir.join(MANAGEMENT_KEY_FILE))?.trim().to_owned(),
+        });
+        let tls_pem = tls_pem(dir, &config)?;
+        let tls = match &tls_pem {
+            Some((certificate, key)) => Some(
+                RustlsConfig::from_pem(certificate.clone(), key.clone())
+                    .await
+                    .map_err(|error| RunError::File { path: "tls".to_owned(), reason: error.to_string() })?,
+            ),
+            None => None,
+        };
+        negotiations.recover().await.map_err(|problem| RunError::Recover(problem.detail))?;
+        transfers.recover().await.map_err(|problem| RunError::Recover(problem.detail))?;
+        Ok(Self { config, tools, public, management, gate, engine, pull, doorkeeper, tls, tls_pem })
+    }
+
+    async fn serve(self) -> Result<(), RunError> {
+        let public = bind("listen.public", self.config.listen.public).await?;
+        let management = bind("listen.management", self.config.listen.management).await?;
+        let flight = bind("listen.flight", self.config.listen.flight).await?;
+        let stop = self.tools.stopping.clone();
+        tracing::info!(name = %self.config.name, did = %self.tools.did, public = %self.config.public.url, "ready");
+        let public = serve_http(public, self.public, self.tls, stop.clone());
+        let management = serve_http(management, self.management, None, stop.clone());
+        let tls = self.tls_pem.map(|(certificate, key)| ServerTlsConfig::new().identity(TlsIdentity::from_pem(certificate, key)));
+        let service = FlightSql::new(Arc::clone(&self.gate) as SharedGate, self.engine);
+        let flight = serve_flight(service, flight, tls, stop.clone());
+        let housekeeping = housekeeping(self.doorkeeper, self.pull, stop.clone());
+        let result = tokio::select! {
+            ended = public => server_ended("public", ended),
+            ended = management => server_ended("management", ended),
+            ended = flight => server_ended("flight", ended.map_err(|error| error.to_string())),
+            () = housekeeping => Ok(()),
+            () = async { stop.cancelled().await; tokio::time::sleep(GRACE).await } => Ok(()),
+        };
+        stop.cancel();
+        self.tools.tasks.close();
+        let _ = tokio::time::timeout(GRACE, self.tools.tasks.wait()).await;
+        tracing::info!("stopped");
+        result
+    }
+}
+
+/// The ledger's origin: the public address without its scheme (C2SP tlog-checkpoint asks for a schema-less URL).
+pub fn origin(config: &Config) -> String {
+    let url = config.public.url.trim_end_matches('/');
+    let bare = url.split_once("://").map_or(url, |(_, rest)| rest);
+    format!("{bare}/ledger")
+}
+
+fn engine(dir: &Path, config: &Config) -> Result<Arc<Engine>, RunError> {
+    let limits = QueryLimits {
+        compute_time: Duration::from_secs(config.limits.query_timeout_s),
+        memory_bytes: usize::try_from(config.limits.query_memory_mib << 20).unwrap_or(usize::MAX),
+        spill_bytes: config.limits.spool_mib << 20,
+        spill_dir: Some(dir.join("spill")),
+        ..QueryLimits::default()
+    };
+    Ok(Engine::start(limits)?)
+}
+
+fn spool_limits(config: &Config) -> SpoolLimits {
+    let max_total_bytes = config.limits.spool_mib << 20;
+    SpoolLimits {
+        max_segment_bytes: max_total_bytes / 2,
+        max_total_bytes,
+        lifetime_ms: i64::try_from(config.limits.spool_ttl_s.saturating_mul(1000)).unwrap_or(i64::MAX),
+    }
+}
+
+fn extra_roots(dir: &Path, config: &Config) -> Result<Vec<Vec<u8>>, RunError> {
+    let Some(path) = config.tls.as_ref().and_then(|tls| tls.extra_roots.as_ref()) else { return Ok(Vec::new()) };
+    Ok(vec![read(&dir.join(path))?.into_bytes()])
+}
+
+fn tls_pem(dir: &Path, config: &Config) -> Result<Option<(Vec<u8>, Vec<u8>)>, RunError> {
+    let Some(tls) = &config.tls else { return Ok(None) };
+    Ok(Some((read(&dir.join(&tls.certificate))?.into_bytes(), read(&dir.join(&tls.key))?.into_bytes())))
+}
+
+fn read(path: &Path) -> Result<String, RunError> {
+    std::fs::read_to_string(path)
+        .map_err(|error| RunError::File { path: path.display().to_string(), reason: error.to_string() })
+}
+
+async fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, RunError> {
+    TcpListener::bind(address).await.map_err(|source| RunError::Listen { key, address, source })
+}
+
+async fn serve_http(
+    listener: TcpListener,
+    router: Router,
+    tls: Option<RustlsConfig>,
+    stop: CancellationToken,
+) -> Result<(), String> {
+    let handle = Handle::new();
+    let stopper = handle.clone();
+    let watch = tokio::spawn(async move {
+        stop.cancelled().await;
+        stopper.graceful_shutdown(Some(GRACE));
+    });
+    let listener = listener.into_std().map_err(|error| error.to_string())?;
+    let service = router.into_make_service();
+    let served = match tls {
+        Some(tls) => {
+            axum_server::from_tcp_rustls(listener, tls).map_err(|error| error.to_string())?.handle(handle).serve(service).await
+        }
+        None => axum_server::from_tcp(listener).map_err(|error| error.to_string())?.handle(handle).serve(service).await,
+    };
+    watch.abort();
+    served.map_err(|error| error.to_string())
+}
+
+fn server_ended(server: &'static str, ended: Result<(), String>) -> Result<(), RunError> {
+    ended.map_err(|reason| RunError::Server { server, reason })
+}
+
+async fn housekeeping(doorkeeper: Doorkeeper, pull: Pull, stop: CancellationToken) {
+    let mut interval = tokio::time::interval(HOUSEKEEPING);
+    loop {
+        tokio::select! {
+            _ = interval.tick() => {
+                if let Err(error) = doorkeeper.forget_expired(clock::now()).await {
+                    tracing::warn!(%error, "could not forget expired token ids");
+                }
+                pull.sweep().await;
+            }
+            () = stop.cancelled() => {
+                // The servers decide when the stop is complete.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! The node's own state: RocksDB, one column family a table, JSON rows, synchronous commits.
+//!
+//! Everything that must change together is one [`Batch`]. Rows carry their version in the table's
+//! name, so that a later format is a new table and a migration.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rocksdb::{ColumnFamilyDescriptor, DB, Direction, IteratorMode, Options, WriteBatch, WriteOptions};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// A table of the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Table {
+    /// Assets by id.
+    Assets,
+    /// Policies by id.
+    Policies,
+    /// Offers (contract definitions) by id.
+    Offers,
+    /// Negotiations by own process id.
+    Negotiations,
+    /// Transfers by own process id.
+    Transfers,
+    /// Agreements by id.
+    Agreements,
+    /// Use of an agreement so far, by agreement id.
+    Usage,
+    /// Uses begun, by use id.
+    Uses,
+    /// Token ids already seen, by issuer and id.
+    Replay,
+    /// The counterparty's process id to ours.
+    PeerIndex,
+    /// Evidence saved with a state and not yet known to be in the ledger.
+    Outbox,
+    /// What a regulator knows of the nodes it follows.
+    Audit,
+}
+
+impl Table {
+    const ALL: [Self; 12] = [
+        Self::Assets,
+        Self::Policies,
+        Self::Offers,
+        Self::Negotiations,
+        Self::Transfers,
+        Self::Agreements,
+        Self::Usage,
+        Self::Uses,
+        Self::Replay,
+        Self::PeerIndex,
+        Self::Outbox,
+        Self::Audit,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Assets => "assets.v1",
+            Self::Policies => "policies.v1",
+            Self::Offers => "offers.v1",
+            Self::Negotiations => "negotiations.v1",
+            Self::Transfers => "transfers.v1",
+            Self::Agreements => "agreements.v1",
+            Self::Usage => "usage.v1",
+            Self::Uses => "uses.v1",
+            Self::Replay => "replay.v1",
+            Self::PeerIndex => "peer-index.v1",
+            Self::Outbox => "outbox.v1",
+            Self::Audit => "audit.v1",
+        }
+    }
+}
+
+/// Why the store did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// Another process holds the directory.
+    #[error("another process uses this node directory")]
+    InUse,
+    /// RocksDB refused or failed; a full disk shows here.
+    #[error("the store failed: {0}")]
+    Database(#[from] rocksdb::Error),
+    /// The process is stopping; nothing was written.
+    #[error("the store is closing")]
+    Stopped,
+    /// A row is not of the form its table has.
+    #[error("row `{key}` of table `{table}` cannot be read: {source}")]
+    Row {
+        /// The table.
+        table: &'static str,
+        /// The row's key.
+        key: String,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+}
+
+/// Changes that become durable together.
+#[derive(Default)]
+pub struct Batch {
+    changes: Vec<(Table, String, Option<Vec<u8>>)>,
+}
+
+impl Batch {
+    /// Writes a row.
+    ///
+    /// # Errors
+    /// When the row has no JSON form.
+    pub fn put<T: Serialize>(&mut self, table: Table, key: &str, row: &T) -> Result<(), StoreError> {
+        let bytes = serde_json::to_vec(row).map_err(|source| row_error(table, key, source))?;
+        self.changes.push((table, key.to_owned(), Some(bytes)));
+        Ok(())
+    }
+
+    /// Deletes a row.
+    pub fn delete(&mut self, table: Table, key: &str) {
+        self.changes.push((table, key.to_owned(), None));
+    }
+
+    /// Whether nothing would change.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+}
+
+/// The open store; clones share it.
+#[derive(Clone)]
+pub struct Store {
+    db: Arc<DB>,
+}
+
+impl Store {
+    /// Opens or makes the store in `dir`.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`] if another process has it open.
+    pub fn open(dir: &Path) -> Result<Self, StoreError> {
+        let mut options = Options::default();
+        options.create_if_missing(true);
+        options.create_missing_column_families(true);
+        options.set_keep_log_file_num(4);
+        options.set_max_total_wal_size(64 << 20);
+        let families = Table::ALL.map(|table| {
+            let mut options = Options::default();
+            options.set_write_buffer_size(8 << 20);
+            ColumnFamilyDescriptor::new(table.name(), options)
+        });
+        let db = DB::open_cf_descriptors(&options, dir, families).map_err(|error| {
+            if error.to_string().contains("lock") { StoreError::InUse } else { StoreError::Database(error) }
+        })?;
+        Ok(Self { db: Arc::new(db) })
+    }
+
+    /// The row of `key`, if there is one.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn get<T: DeserializeOwned>(&self, table: Table, key: &str) -> Result<Option<T>, StoreError> {
+        let Some(family) = self.db.cf_handle(table.name()) else { return Ok(None) };
+        let Some(bytes) = self.db.get_pinned_cf(family, key)? else { return Ok(None) };
+        serde_json::from_slice(&bytes).map(Some).map_err(|source| row_error(table, key, source))
+    }
+
+    /// Up to `limit` rows in key order, starting after `after`.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn list<T: DeserializeOwned>(
+        &self,
+        table: Table,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, T)>, StoreError> {
+        let Some(family) = self.db.cf_handle(table.name()) else { return Ok(Vec::new()) };
+        let mode = after.map_or(IteratorMode::Start, |key| IteratorMode::From(key.as_bytes(), Direction::Forward));
+        let mut rows = Vec::new();
+        for item in self.db.iterator_cf(family, mode) {
+            let (key, bytes) = item?;
+            let key = String::from_utf8_lossy(&key).into_owned();
+            if after == Some(key.as_str()) {
+                continue;
+            }
+            if rows.len() == limit {
+                break;
+            }
+            let row = serde_json::from_slice(&bytes).map_err(|source| row_error(table, &key, source))?;
+            rows.push((key, row));
+        }
+        Ok(rows)
+    }
+
+    /// Makes all changes durable, or none.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`], for example when the disk is full.
+    pub async fn commit(&self, batch: Batch) -> Result<(), StoreError> {
+        let store = self.clone();
+        tokio::task::spawn_blocking(move || store.commit_blocking(&batch, true)).await.unwrap_or(Err(StoreError::Stopped))
+    }
+
+    /// Like [`Store::commit`], from a thread that may block. Without `sync` a power failure may undo it.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub fn commit_blocking(&self, batch: &Batch, sync: bool) -> Result<(), StoreError> {
+        let mut write = WriteBatch::default();
+        for (table, key, bytes) in &batch.changes {
+            let Some(family) = self.db.cf_handle(table.name()) else { continue };
+            match bytes {
+                Some(bytes) => write.put_cf(family, key, bytes),
+                None => write.delete_cf(family, key),
+            }
+        }
+        let mut options = WriteOptions::default();
+        options.set_sync(sync);
+        Ok(self.db.write_opt(write, &options)?)
+    }
+}
+
+fn row_error(table: Table, key: &str, source: serde_json::Error) -> StoreError {
+    StoreError::Row { table: table.name(), key: key.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn rows_are_listed_in_order_and_survive_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let mut batch = Batch::default();
+        for n in 0..5_u32 {
+            batch.put(Table::Assets, &format!("a{n}"), &n).unwrap();
+        }
+        batch.delete(Table::Assets, "a3");
+        store.commit(batch).await.unwrap();
+        assert!(matches!(Store::open(dir.path()), Err(StoreError::InUse)));
+        drop(store);
+        let store = Store::open(dir.path()).unwrap();
+        assert_eq!(store.get::<u32>(Table::Assets, "a2").unwrap(), Some(2));
+        assert_eq!(store.get::<u32>(Table::Assets, "a3").unwrap(), None);
+        let page = store.list::<u32>(Table::Assets, Some("a1"), 2).unwrap();
+        assert_eq!(page, [("a2".to_owned(), 2), ("a4".to_owned(), 4)]);
+        assert!(matches!(store.get::<String>(Table::Assets, "a2"), Err(StoreError::Row { .. })));
+    }
+}
