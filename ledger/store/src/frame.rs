@@ -142,7 +142,8 @@ impl<'a> Reader<'a> {
 }
 
 // A process name and an entry each fit the 16-bit length before them.
-const _: () = assert!(MAX_ENTRY_BYTES <= u16::MAX as usize && MAX_PROCESS_BYTES <= u16::MAX as usize);
+const _: () = assert!(MAX_ENTRY_BYTES <= u16::MAX as usize);
+const _: () = assert!(MAX_PROCESS_BYTES <= u16::MAX as usize);
 
 #[cfg(test)]
 mod tests {

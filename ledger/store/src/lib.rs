@@ -33,8 +33,8 @@ mod segment;
 mod sequence;
 mod verify;
 
-pub use frame::{FrameError, MAX_FRAME_BYTES, MAX_PROCESS_BYTES, read_frame};
-pub use ledger::{Append, AppendError, Appended, Ledger, MAX_QUEUED, PublishError, ReadError};
+pub use frame::{Frame, FrameError, Item, MAX_FRAME_BYTES, MAX_PROCESS_BYTES, read_frame};
+pub use ledger::{Append, AppendError, Appended, Ledger, MAX_QUEUED, MAX_READ_ENTRIES, PublishError, ReadError};
 pub use recover::OpenError;
 pub use shuyu_tlog::MAX_ENTRY_BYTES;
 pub use verify::{LogReport, VerifyError, verify_dir};

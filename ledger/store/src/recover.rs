@@ -156,7 +156,7 @@ fn load_progress(paths: &Paths, signed: &Checkpoint) -> Option<Progress> {
         return None;
     }
     let mut tail = Vec::new();
-    if signed.size % 256 != 0 {
+    if !signed.size.is_multiple_of(256) {
         let path = TilePath::containing(Tile::Entries, signed.size - 1, signed.size)?;
         let bytes = read(&path).ok()?;
         tail = read_bundle(&bytes, path.width()).ok()?.iter().map(|entry| entry.to_vec()).collect();

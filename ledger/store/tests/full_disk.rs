@@ -3,6 +3,8 @@
 //! On a tmpfs of its own where mounting is allowed (ENOSPC), and everywhere under a file size limit (EFBIG), which a child
 //! process sets through the shell and lifts with `prlimit`.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
+
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,7 @@
 //! A second opinion on what the ledger writes: Go's `golang.org/x/mod/sumdb` packages (tests/oracles/go-tlog).
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

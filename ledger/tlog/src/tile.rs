@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
 use std::str::FromStr;
 
@@ -307,19 +308,20 @@ impl<E, F: Fn(&TilePath) -> Result<Vec<u8>, E>> HashSource for TileHashes<F> {
         let Some(first) = index.checked_mul(1 << within) else { return Err(outside) };
         let Some(path) = TilePath::containing(Tile::Hashes(row), first, self.size) else { return Err(outside) };
         let mut seen = self.seen.borrow_mut();
-        if !seen.contains_key(&path) {
-            let bytes = (self.read)(&path).map_err(|source| TileError::Read { path, source })?;
-            if bytes.len() != usize::from(path.width()) * 32 {
-                return Err(TileError::Length { path, len_bytes: bytes.len() });
+        let tile = match seen.entry(path) {
+            Entry::Occupied(kept) => kept.into_mut(),
+            Entry::Vacant(place) => {
+                let bytes = (self.read)(&path).map_err(|source| TileError::Read { path, source })?;
+                if bytes.len() != usize::from(path.width()) * 32 {
+                    return Err(TileError::Length { path, len_bytes: bytes.len() });
+                }
+                let (hashes, _) = bytes.as_chunks::<32>();
+                place.insert(hashes.iter().map(|bytes| Hash(*bytes)).collect())
             }
-            let (hashes, _) = bytes.as_chunks::<32>();
-            seen.insert(path, hashes.iter().map(|bytes| Hash(*bytes)).collect());
-        }
-        let from = usize::try_from(first % u64::from(TILE_WIDTH)).unwrap_or_default();
-        let mut hashes = match seen.get(&path).and_then(|hashes| hashes.get(from..from + (1 << within))) {
-            Some(hashes) => hashes.to_vec(),
-            None => return Err(outside),
         };
+        let from = usize::try_from(first % u64::from(TILE_WIDTH)).unwrap_or_default();
+        let Some(hashes) = tile.get(from..from + (1 << within)) else { return Err(outside) };
+        let mut hashes = hashes.to_vec();
         while 1 < hashes.len() {
             let (pairs, _) = hashes.as_chunks::<2>();
             hashes = pairs.iter().map(|[left, right]| node_hash(self.kind, left, right)).collect();

@@ -145,8 +145,9 @@ mod tests {
 
     #[test]
     fn members_outside_their_bounds_are_neither_written_nor_read() {
+        type Edit = (&'static str, fn(&mut Statement));
         let good = example();
-        let edits: [(&str, fn(&mut Statement)); 9] = [
+        let edits: [Edit; 9] = [
             ("kind", |s| s.kind = "Negotiation".to_owned()),
             ("kind", |s| s.kind = "a".repeat(MAX_KIND_BYTES + 1)),
             ("process", |s| s.process = String::new()),
