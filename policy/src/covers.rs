@@ -180,7 +180,7 @@ mod tests {
     use super::*;
     use crate::evaluate::evaluate;
     use crate::model::{Constraint, Duty, Operand, PolicyKind};
-    use crate::samples::{constraints, list, policies, policy, requests};
+    use crate::samples::{constraints, list, policies, policy, requests, terms};
     use crate::terms::{Action, LeftOperand as L, Operator as O};
     use proptest::prelude::*;
 
@@ -241,7 +241,7 @@ mod tests {
 
     /// A policy near another: parts dropped, narrowed or added, so that some are covered.
     fn near() -> impl Strategy<Value = (Policy, Policy)> {
-        let changes = (prop::collection::vec(constraints(), 0..2), any::<u8>(), policies());
+        let changes = (prop::collection::vec(terms().prop_flat_map(constraints), 0..2), any::<u8>(), policies());
         (policies(), changes).prop_map(|(offered, (extra, luck, other))| {
             let mut requested = offered.clone();
             if let Some(rule) = requested.permissions.first_mut() {

@@ -208,7 +208,7 @@ mod tests {
     use crate::evaluate::{Outcome, evaluate};
     use crate::model::PolicyKind;
     use crate::request::Request;
-    use crate::samples::{constraints, requests};
+    use crate::samples::{constraints, requests, terms};
     use crate::terms::Action;
     use proptest::prelude::*;
 
@@ -229,13 +229,17 @@ mod tests {
         decision.steps.iter().filter(whole).map(|step| step.outcome).min().unwrap()
     }
 
+    /// Some constraints and one more, about the same few terms.
+    fn pairs() -> impl Strategy<Value = (Vec<Constraint>, Constraint)> {
+        terms().prop_flat_map(|terms| (prop::collection::vec(constraints(terms.clone()), 1..3), constraints(terms)))
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig { cases: 4000, ..ProptestConfig::default() })]
 
         #[test]
         fn implication_is_sound(
-            a in prop::collection::vec(constraints(), 1..3),
-            b in constraints(),
+            (a, b) in pairs(),
             request in requests(),
             kind in prop::sample::select(&[RuleKind::Permission, RuleKind::Prohibition][..]),
         ) {
@@ -248,8 +252,7 @@ mod tests {
 
         #[test]
         fn refutation_is_sound(
-            a in prop::collection::vec(constraints(), 1..3),
-            b in constraints(),
+            (a, b) in pairs(),
             request in requests(),
             kind in prop::sample::select(&[RuleKind::Permission, RuleKind::Prohibition][..]),
         ) {

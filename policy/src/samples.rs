@@ -68,9 +68,9 @@ fn operand(left: LeftOperand) -> BoxedStrategy<Operand> {
     }
 }
 
-/// One comparison; one in ten does not fit together.
-fn atomic() -> impl Strategy<Value = Constraint> {
-    (prop::sample::select(LeftOperand::ALL), 0..10u8).prop_flat_map(|(left, luck)| {
+/// One comparison about one of `terms`; one in ten does not fit together.
+fn atomic(terms: Vec<LeftOperand>) -> impl Strategy<Value = Constraint> {
+    (prop::sample::select(terms), 0..10u8).prop_flat_map(|(left, luck)| {
         let (operators, other) =
             if luck == 0 { (Operator::ALL, LeftOperand::Purpose) } else { (left.operators(), left) };
         (prop::sample::select(operators), operand(other))
@@ -78,8 +78,9 @@ fn atomic() -> impl Strategy<Value = Constraint> {
     })
 }
 
-pub(crate) fn constraints() -> impl Strategy<Value = Constraint> {
-    atomic().prop_recursive(3, 8, 3, |inner| {
+/// Constraints about `terms`, often nested.
+pub(crate) fn constraints(terms: Vec<LeftOperand>) -> impl Strategy<Value = Constraint> {
+    atomic(terms).prop_recursive(3, 8, 3, |inner| {
         let members = prop::collection::vec(inner, 0..4);
         prop_oneof![
             members.clone().prop_map(Constraint::And),
@@ -87,6 +88,12 @@ pub(crate) fn constraints() -> impl Strategy<Value = Constraint> {
             members.prop_map(Constraint::Xone),
         ]
     })
+}
+
+/// All terms, or two of them, so that constraints often speak of the same thing.
+pub(crate) fn terms() -> impl Strategy<Value = Vec<LeftOperand>> {
+    let one = || prop::sample::select(LeftOperand::ALL);
+    prop_oneof![1 => Just(LeftOperand::ALL.to_vec()), 3 => (one(), one()).prop_map(|(a, b)| vec![a, b])]
 }
 
 fn action() -> impl Strategy<Value = Action> {
@@ -103,10 +110,14 @@ fn some_party() -> impl Strategy<Value = Option<Did>> {
     prop::sample::select(parties).prop_map(|did| did.map(|did| did.parse().unwrap()))
 }
 
-fn rule() -> impl Strategy<Value = Rule> {
-    let duties = prop::sample::select(&[0usize, 0, 0, 1][..])
-        .prop_map(|n| vec![Duty { uid: Some("pay".into()), action: Action::Compensate, constraints: vec![] }; n]);
-    (action(), some_asset(), some_party(), prop::collection::vec(constraints(), 0..4), duties).prop_map(
+fn duties() -> impl Strategy<Value = Vec<Duty>> {
+    let duty = Duty { uid: Some("pay".into()), action: Action::Compensate, constraints: vec![] };
+    prop::sample::select(&[0usize, 0, 0, 1][..]).prop_map(move |n| vec![duty.clone(); n])
+}
+
+/// Rules that name their own asset and party now and then.
+fn rule(terms: Vec<LeftOperand>) -> impl Strategy<Value = Rule> {
+    (action(), some_asset(), some_party(), prop::collection::vec(constraints(terms), 0..4), duties()).prop_map(
         |(action, target, assignee, constraints, duties)| Rule {
             target,
             assignee,
@@ -117,17 +128,45 @@ fn rule() -> impl Strategy<Value = Rule> {
     )
 }
 
+/// Rules that apply to nearly every request and differ in few, plain constraints.
+fn plain_rule(terms: Vec<LeftOperand>) -> impl Strategy<Value = Rule> {
+    let action = prop::sample::select(&[Action::Use, Action::Use, Action::Read][..]);
+    (action, prop::collection::vec(atomic(terms), 0..3))
+        .prop_map(|(action, constraints)| Rule { constraints, ..Rule::new(action) })
+}
+
+/// Policies of every shape.
+fn varied_policies() -> impl Strategy<Value = Policy> {
+    terms().prop_flat_map(|terms| {
+        let conflicts = &[Conflict::Prohibit, Conflict::Prohibit, Conflict::Permit, Conflict::Invalid][..];
+        let rules = |most| prop::collection::vec(rule(terms.clone()), 0..most);
+        (some_asset(), some_party(), rules(4), rules(3), prop::sample::select(conflicts)).prop_map(
+            |(target, assignee, permissions, mut prohibitions, conflict)| {
+                prohibitions.iter_mut().for_each(|rule| rule.duties.clear());
+                let empty = Policy::new("urn:p", PolicyKind::Set);
+                Policy { target, assignee, permissions, prohibitions, conflict, ..empty }
+            },
+        )
+    })
+}
+
+/// Policies of a few plain rules about two terms and the shape of the answer.
+fn plain_policies() -> impl Strategy<Value = Policy> {
+    terms().prop_flat_map(|mut terms| {
+        terms.truncate(2);
+        terms.extend([LeftOperand::RowFilter, LeftOperand::ColumnDeny]);
+        let permissions = prop::collection::vec(plain_rule(terms.clone()), 1..4);
+        let prohibitions = prop::collection::vec(plain_rule(terms), 0..2);
+        (permissions, prohibitions).prop_map(|(permissions, prohibitions)| Policy {
+            permissions,
+            prohibitions,
+            ..Policy::new("urn:p", PolicyKind::Set)
+        })
+    })
+}
+
 pub(crate) fn policies() -> impl Strategy<Value = Policy> {
-    let conflict =
-        prop::sample::select(&[Conflict::Prohibit, Conflict::Prohibit, Conflict::Permit, Conflict::Invalid][..]);
-    let rules = || prop::collection::vec(rule(), 0..3);
-    (some_asset(), some_party(), prop::collection::vec(rule(), 0..4), rules(), conflict).prop_map(
-        |(target, assignee, permissions, mut prohibitions, conflict)| {
-            prohibitions.iter_mut().for_each(|rule| rule.duties.clear());
-            let empty = Policy::new("urn:p", PolicyKind::Set);
-            Policy { target, assignee, permissions, prohibitions, conflict, ..empty }
-        },
-    )
+    prop_oneof![varied_policies(), plain_policies()].prop_filter("bounds", |policy| policy.check_bounds().is_ok())
 }
 
 pub(crate) fn requests() -> impl Strategy<Value = Request> {
