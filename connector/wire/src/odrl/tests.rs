@@ -115,10 +115,10 @@ fn times_and_numbers_are_read_in_their_usual_forms() {
     let one = |left: &str, operator: &str, right: Value| {
         let atomic = json!({ "leftOperand": left, "operator": operator, "rightOperand": right });
         let policy = from_json(&with(CONSTRAINT, atomic)).unwrap();
-        match &policy.permissions[0].constraints[0] {
-            Constraint::Atomic { right, .. } => right.clone(),
-            other => panic!("{other:?}"),
-        }
+        let Constraint::Atomic { right, .. } = &policy.permissions[0].constraints[0] else {
+            panic!("not a comparison")
+        };
+        right.clone()
     };
     for right in [
         json!("2026-11-22T08:00:00+08:00"),
