@@ -236,3 +236,67 @@ impl Files {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::{Frame, Item, write_frame};
+    use crate::segment::Writer;
+    use shuyu_base::keys::{SecretKey, Suite};
+    use shuyu_tlog::{Tree, empty_root};
+
+    /// A publisher over one committed batch that states `root`.
+    fn publisher(dir: &Path, root: Hash) -> Publisher {
+        let paths = Paths::of(dir);
+        fs::create_dir_all(&paths.segments).unwrap();
+        fs::create_dir_all(&paths.tlog).unwrap();
+        let items = vec![Item { dedup: [1; 32], process: String::new(), bytes: b"entry".to_vec() }];
+        let frame = Frame { first: 0, previous_root: empty_root(KIND), new_root: root, items };
+        let mut writer = Writer::open(&paths.segments, Place { segment: 0, offset: 0 }).unwrap();
+        writer.append(0, &write_frame(&frame)).unwrap();
+        let key = Arc::new(SecretKey::from_seed(Suite::Ed25519, &[7; 32]).unwrap());
+        let (published, _) = watch::channel(Err("nothing published".to_owned()));
+        Publisher { paths, signer: NoteSigner::new("a", key).unwrap(), progress: Progress::start(), published }
+    }
+
+    fn root() -> Hash {
+        let mut tree = Tree::new(KIND);
+        tree.push(leaf_hash(KIND, b"entry"));
+        tree.root()
+    }
+
+    #[test]
+    fn what_was_committed_is_signed() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut publisher = publisher(dir.path(), root());
+        publisher.publish(1).unwrap();
+        assert!(publisher.paths.high_water.is_file() && publisher.paths.tlog.join("checkpoint").is_file());
+    }
+
+    /// A leaf hash that flipped in memory between hashing and writing (Yeti 2022) must never be signed.
+    #[test]
+    fn a_root_that_the_bytes_do_not_give_is_never_signed() {
+        let dir = tempfile::tempdir().unwrap();
+        let publisher = publisher(dir.path(), Hash([9; 32]));
+        let (paths, published) = (publisher.paths.clone(), publisher.published.subscribe());
+        let (committed, commits) = std::sync::mpsc::channel();
+        committed.send(1).unwrap();
+        publisher.run(&commits);
+        assert!(published.borrow().as_ref().is_err_and(|reason| reason.contains("size 1")));
+        assert!(!paths.high_water.exists() && !paths.tlog.join("checkpoint").exists());
+    }
+
+    #[test]
+    fn bytes_that_changed_on_disk_are_never_signed() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut publisher = publisher(dir.path(), root());
+        let segment = publisher.paths.segments.join("00000000000000000000");
+        let mut bytes = fs::read(&segment).unwrap();
+        let last = bytes.len() - 6;
+        bytes[last] ^= 1;
+        fs::write(&segment, bytes).unwrap();
+        assert!(matches!(publisher.publish(1), Err(PublishError::ReadBack { .. })));
+        assert!(matches!(publisher.publish(2), Err(PublishError::ReadBack { .. })));
+        assert!(!publisher.paths.high_water.exists());
+    }
+}
