@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::api::{self, path};
 use crate::context::Globals;
 use crate::failure::{Failure, Kind, Outcome, chain};
-use crate::transfer;
+use crate::{tls, transfer};
 
 /// Most bytes read of a refusal.
 const MAX_REFUSAL_BYTES: usize = 64 * 1024;
@@ -43,14 +43,17 @@ pub async fn of(globals: &Globals, transfer: &str) -> Outcome<Access> {
         .map_err(|error| Failure::failed(format_args!("the node's answer about the transfer's access: {error}")))
 }
 
-/// A client for a provider's data endpoint.
-pub fn http(silence: Duration) -> Outcome<reqwest::Client> {
-    reqwest::Client::builder()
+/// A client for a provider's public addresses; `silence` is the longest wait for the next byte.
+pub fn http(globals: &Globals, silence: Duration) -> Outcome<reqwest::Client> {
+    let failed = |error: reqwest::Error| Failure::failed(chain(&error));
+    let mut client = reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(Duration::from_secs(10))
-        .read_timeout(silence)
-        .build()
-        .map_err(|error| Failure::failed(chain(&error)))
+        .read_timeout(silence);
+    if let Some(pem) = tls::extra_roots(globals)? {
+        client = client.tls_certs_merge(reqwest::Certificate::from_pem_bundle(&pem).map_err(failed)?);
+    }
+    client.build().map_err(failed)
 }
 
 /// A provider's refusal over HTTP (RFC 9457): the contract's limits exit 2, a bad request 3.

@@ -114,7 +114,7 @@ async fn examine(globals: &Globals, dir: &Path) -> Vec<Line> {
         Ok(keys) => {
             lines.push(Line::ok("keys", format!("signing key {}, ledger key decrypt", keys.signing.suite().name())));
             lines.push(document(dir, &config, &keys.signing, is_running).await);
-            lines.push(ledger(dir, &keys).await);
+            lines.push(ledger(globals, dir, &keys).await);
         }
         Err(failure) => lines.push(Line::fail(
             "keys",
@@ -182,7 +182,7 @@ fn cannot_listen(key: &str, address: SocketAddr) -> Option<String> {
 fn clock(dir: &Path) -> Line {
     let now = SystemTime::now();
     let hint = "set the clock, best by NTP; peers refuse tokens that are off by more than 30 s";
-    let newest = ["shuyu.toml", "ledger/checkpoint", "db/CURRENT"]
+    let newest = ["shuyu.toml", "ledger/tlog/checkpoint", "db/CURRENT"]
         .iter()
         .filter_map(|name| std::fs::metadata(dir.join(name)).and_then(|found| found.modified()).ok())
         .max();
@@ -243,16 +243,16 @@ async fn document(dir: &Path, config: &Config, key: &PublicKey, is_running: bool
     }
 }
 
-async fn ledger(dir: &Path, keys: &NodeKeys) -> Line {
+async fn ledger(globals: &Globals, dir: &Path, keys: &NodeKeys) -> Line {
     let ledger = dir.join("ledger");
-    if !ledger.join("checkpoint").exists() {
+    if !ledger.join("tlog/checkpoint").exists() {
         return Line::warn(
             "ledger",
             "empty: the node has not recorded anything yet",
             "this is normal before the first exchange",
         );
     }
-    match ledger_verify::of_node(dir, keys).await {
+    match ledger_verify::of_node(globals, dir, keys).await {
         Ok(summary) => Line::ok("ledger", format!("{} entries verified", summary.size)),
         Err(failure) => {
             let found = std::iter::once(failure.message).chain(failure.explanation).collect::<Vec<_>>().join("; ");

@@ -145,11 +145,11 @@ pub fn run(globals: &Globals, wish: &Init) -> Outcome {
 
 fn failure(error: &InitError) -> Failure {
     let text = chain(error);
-    match error {
-        InitError::Exists(_) => {
-            Failure::failed(text).hint("choose another directory; an existing node is never touched")
-        }
-        InitError::Config(_) | InitError::Passphrase { .. } => Failure::invalid(text),
-        _ => Failure::failed(text),
+    if matches!(error, InitError::Exists(_)) {
+        return Failure::failed(text).hint("choose another directory; an existing node is never touched");
     }
+    if matches!(error, InitError::Config(_) | InitError::Passphrase { .. }) {
+        return Failure::invalid(text);
+    }
+    Failure::failed(text)
 }

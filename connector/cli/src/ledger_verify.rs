@@ -10,6 +10,7 @@ use shuyu_base::keys::PublicKey;
 use shuyu_base::{Did, HashKind, UnixMillis};
 use shuyu_credentials::DidDocument;
 use shuyu_evidence::{Bundle, NodeEvidence, Observed, Verdict};
+use shuyu_ledger::{VerifyError, verify_dir};
 use shuyu_node::config::FILE_NAME;
 use shuyu_resolver::{DidResolver, Http, HttpOptions};
 use shuyu_tlog::tile::{TILE_WIDTH, tile_bytes};
@@ -83,13 +84,13 @@ enum Source {
 /// Runs `shuyu ledger verify`.
 pub async fn run(globals: &Globals, wish: &Verify) -> Outcome {
     let source = source(globals, wish.place.as_deref())?;
-    let files = source.read().await?;
+    let files = source.read(globals).await?;
     let outcome = match (&wish.node, &wish.vkey) {
         (Some(did), _) => judge(&resolve(did).await?, &files, wish.proof.as_deref()),
-        (None, Some(text)) => check(&parse_vkey(text)?, None, &files),
+        (None, Some(text)) => source.check(&parse_vkey(text)?, None, &files),
         (None, None) => match source.keys()? {
-            Some(keys) => with_keys(&keys, &files),
-            None => check(&source.vkey().await?, None, &files),
+            Some(keys) => source.check_with(&keys, &files),
+            None => source.check(&source.vkey(globals).await?, None, &files),
         },
     };
     if let (Some(proof), Err(failure)) = (&wish.proof, &outcome)
@@ -129,15 +130,9 @@ fn copy(failure: &Failure) -> Failure {
 ///
 /// # Errors
 /// Exit code 2 if it does not hold, 3 if it cannot be read.
-pub async fn of_node(dir: &Path, keys: &NodeKeys) -> Outcome<Summary> {
-    with_keys(keys, &Source::Dir(dir.join("ledger")).read().await?)
-}
-
-fn with_keys(keys: &NodeKeys, files: &Files) -> Outcome<Summary> {
-    let origin = peek_head(&files.checkpoint)?.origin;
-    let vkey = Vkey::new(&origin, keys.ledger.clone())
-        .map_err(|error| Failure::invalid(format_args!("the node's ledger key: {}", chain(&error))))?;
-    check(&vkey, Some(&keys.signing), files)
+pub async fn of_node(globals: &Globals, dir: &Path, keys: &NodeKeys) -> Outcome<Summary> {
+    let source = Source::Dir(dir.join("ledger"));
+    source.check_with(keys, &source.read(globals).await?)
 }
 
 fn source(globals: &Globals, place: Option<&str>) -> Outcome<Source> {
@@ -153,8 +148,8 @@ fn source(globals: &Globals, place: Option<&str>) -> Outcome<Source> {
 }
 
 impl Source {
-    async fn read(&self) -> Outcome<Files> {
-        let checkpoint = self.file("checkpoint").await?;
+    async fn read(&self, globals: &Globals) -> Outcome<Files> {
+        let checkpoint = self.file(globals, "checkpoint").await?;
         let head = peek_head(&checkpoint)?;
         if MAX_ENTRIES < head.size {
             let failure = Failure::invalid(format_args!(
@@ -166,7 +161,7 @@ impl Source {
         let mut tiles = BTreeMap::new();
         let mut total = 0;
         for path in tiles_of(head.size) {
-            let bytes = self.file(&path.to_string()).await?;
+            let bytes = self.file(globals, &path.to_string()).await?;
             total += bytes.len();
             if MAX_LEDGER_BYTES < total {
                 return Err(Failure::invalid(format_args!("the ledger is over {MAX_LEDGER_BYTES} bytes")));
@@ -176,15 +171,33 @@ impl Source {
         Ok(Files { checkpoint, tiles })
     }
 
-    async fn file(&self, name: &str) -> Outcome<Vec<u8>> {
+    async fn file(&self, globals: &Globals, name: &str) -> Outcome<Vec<u8>> {
         match self {
-            Self::Dir(dir) => crate::context::read_file(&dir.join(name), MAX_FILE_BYTES as u64),
-            Self::Web(base) => fetch(base, name).await,
+            Self::Dir(dir) => crate::context::read_file(&served(dir).join(name), MAX_FILE_BYTES as u64),
+            Self::Web(base) => fetch(globals, base, name).await,
         }
     }
 
+    fn check_with(&self, keys: &NodeKeys, files: &Files) -> Outcome<Summary> {
+        let origin = peek_head(&files.checkpoint)?.origin;
+        let vkey = Vkey::new(&origin, keys.ledger.clone())
+            .map_err(|error| Failure::invalid(format_args!("the node's ledger key: {}", chain(&error))))?;
+        self.check(&vkey, Some(&keys.signing), files)
+    }
+
+    /// Of a ledger directory the writer's segments are compared as well.
+    fn check(&self, vkey: &Vkey, signing: Option<&PublicKey>, files: &Files) -> Outcome<Summary> {
+        if let Self::Dir(dir) = self {
+            verify_dir(dir, vkey).map_err(|error| match &error {
+                VerifyError::DoesNotHold { .. } => does_not_hold(error.to_string()),
+                VerifyError::Unreadable { .. } => Failure::invalid(chain(&error)),
+            })?;
+        }
+        check(vkey, signing, files)
+    }
+
     /// The key that the ledger itself shows.
-    async fn vkey(&self) -> Outcome<Vkey> {
+    async fn vkey(&self, globals: &Globals) -> Outcome<Vkey> {
         let text = self
             .file("vkey")
             .await
@@ -208,10 +221,16 @@ impl Source {
     }
 }
 
-async fn fetch(base: &Url, name: &str) -> Outcome<Vec<u8>> {
+/// Where the served files lie: a ledger keeps them apart from its own.
+fn served(dir: &Path) -> PathBuf {
+    let tlog = dir.join("tlog");
+    if tlog.is_dir() { tlog } else { dir.to_owned() }
+}
+
+async fn fetch(globals: &Globals, base: &Url, name: &str) -> Outcome<Vec<u8>> {
     let url = base.join(name).map_err(|error| Failure::invalid(format_args!("`{name}`: {error}")))?;
     let unreadable = |why: String| Failure::invalid(format_args!("could not read {url}: {why}"));
-    let request = access::http(SILENCE)?.get(url.clone()).send().await;
+    let request = access::http(globals, SILENCE)?.get(url.clone()).send().await;
     let mut answer = request.map_err(|error| unreadable(chain(&error)))?;
     if !answer.status().is_success() {
         return Err(unreadable(answer.status().to_string()));

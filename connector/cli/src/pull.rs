@@ -166,7 +166,7 @@ impl<'a> Download<'a> {
         let url = self.url(&access)?;
         let known = read_state(&self.state).filter(|state| state.url == url.as_str());
         let have = if known.is_some() { self.have()? } else { 0 };
-        let mut request = access::http(SILENCE)?.get(url.clone()).bearer_auth(&access.bearer);
+        let mut request = access::http(self.globals, SILENCE)?.get(url.clone()).bearer_auth(&access.bearer);
         if let Some(state) = &known {
             // A result that was spooled and not fully sent goes on under the same use, even from byte 0.
             request = request.header(header::RANGE, format!("bytes={have}-")).header(header::IF_RANGE, &state.etag);
@@ -276,7 +276,7 @@ impl<'a> Download<'a> {
         let access = access::of(self.globals, &self.wish.transfer).await?;
         let Some(endpoint) = &access.http_endpoint else { return Ok(()) };
         let url = crate::api::path(&format!("{}/receipts", endpoint.trim_end_matches('/')), use_id, "");
-        let answer = access::http(SILENCE)?.get(url).bearer_auth(&access.bearer).send().await;
+        let answer = access::http(self.globals, SILENCE)?.get(url).bearer_auth(&access.bearer).send().await;
         let answer = answer.map_err(|error| Failure::failed(chain(&error)))?;
         if !answer.status().is_success() {
             return Err(access::refusal(answer.status(), answer).await);

@@ -262,12 +262,11 @@ fn local_failure(error: &DataFusionError) -> Failure {
         }
         cause = error.source();
     }
-    match error.find_root() {
-        DataFusionError::SQL(..) | DataFusionError::Plan(_) | DataFusionError::SchemaError(..) => {
-            Failure::invalid(error.strip_backtrace())
-        }
-        _ => Failure::failed(error.strip_backtrace()),
+    let root = error.find_root();
+    if matches!(root, DataFusionError::SQL(..) | DataFusionError::Plan(_) | DataFusionError::SchemaError(..)) {
+        return Failure::invalid(root.strip_backtrace());
     }
+    Failure::failed(root.strip_backtrace())
 }
 
 #[cfg(test)]

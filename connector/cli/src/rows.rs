@@ -121,10 +121,10 @@ fn create(path: &Path) -> Outcome<std::fs::File> {
 
 /// A reader that went away (`| head`) ends the process quietly, as other tools do.
 fn failed(error: ArrowError) -> Failure {
-    let is_closed = match &error {
-        ArrowError::IoError(_, cause) => cause.kind() == io::ErrorKind::BrokenPipe,
-        ArrowError::CsvError(text) => text.contains("Broken pipe"),
-        _ => false,
+    let is_closed = if let ArrowError::IoError(_, cause) = &error {
+        cause.kind() == io::ErrorKind::BrokenPipe
+    } else {
+        matches!(&error, ArrowError::CsvError(text) if text.contains("Broken pipe"))
     };
     if is_closed {
         std::process::exit(0);

@@ -1,10 +1,10 @@
 //! Trust in providers' Flight sockets.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use tonic::transport::{Certificate, ClientTlsConfig};
 
-use crate::context::Globals;
+use crate::context::{Globals, read_file};
 use crate::failure::{Failure, Outcome};
 use crate::node_dir;
 
@@ -19,14 +19,9 @@ pub fn client(globals: &Globals) -> Outcome<ClientTlsConfig> {
     let system = std::env::var_os("SSL_CERT_FILE").map_or_else(|| PathBuf::from(SYSTEM_ROOTS), PathBuf::from);
     let mut roots = Vec::new();
     if system.exists() {
-        roots.push(read(&system)?);
+        roots.push(Certificate::from_pem(read_file(&system, MAX_ROOTS_BYTES)?));
     }
-    if let Some(dir) = &globals.dir {
-        let config = node_dir::read(dir)?.config;
-        if let Some(extra) = config.tls.and_then(|tls| tls.extra_roots) {
-            roots.push(read(&dir.join(extra))?);
-        }
-    }
+    roots.extend(extra_roots(globals)?.map(Certificate::from_pem));
     if roots.is_empty() {
         return Err(Failure::failed(format_args!("no trusted roots: `{}` does not exist", system.display()))
             .hint("install ca-certificates, or set SSL_CERT_FILE"));
@@ -34,6 +29,11 @@ pub fn client(globals: &Globals) -> Outcome<ClientTlsConfig> {
     Ok(ClientTlsConfig::new().ca_certificates(roots))
 }
 
-fn read(path: &Path) -> Outcome<Certificate> {
-    crate::context::read_file(path, MAX_ROOTS_BYTES).map(Certificate::from_pem)
+/// The roots, in PEM, that the node's configuration adds to the system's.
+pub fn extra_roots(globals: &Globals) -> Outcome<Option<Vec<u8>>> {
+    let Some(dir) = &globals.dir else { return Ok(None) };
+    match node_dir::read(dir)?.config.tls.and_then(|tls| tls.extra_roots) {
+        Some(file) => read_file(&dir.join(file), MAX_ROOTS_BYTES).map(Some),
+        None => Ok(None),
+    }
 }
