@@ -55,6 +55,7 @@ told() {
     line='$ shuyu'
     for word in "$@"; do
         case $word in
+            *"'"*) line="$line \"$word\"" ;;
             *[!A-Za-z0-9_./:=%,@+-]* | '') line="$line '$word'" ;;
             *) line="$line $word" ;;
         esac
@@ -246,7 +247,7 @@ while [ $uses -lt 13 ]; do
 done
 tell "$uses more were answered, then:"
 told --dir lab query "$oracle_plain" --contract "$contract" --purpose research/climate; show_output; expect 2; expect_err 'count|quota|used up'
-show transport contract show "$contract" --output json; expect_out '"count": *12[^0-9]'
+show transport contract show "$contract"; expect_out 'uses: +12$'
 
 step 'Revocation cuts a running stream'
 need lab negotiation start --provider "$transport_did" --dataset $table --offer bulk
@@ -278,15 +279,18 @@ told audit bundle verify story.bundle.json
 
 step 'A tampered ledger is caught, and the proof is a file'
 cp -r transport/ledger tampered
-told ledger verify tampered; "$shuyu" ledger verify tampered >.out 2>.err; code=$?; out=$(cat .out); show_output; expect 0
-victim=$(find tampered -path '*entries*' -type f | sort | head -n 1)
+told ledger verify tampered --node "$transport_did"
+"$shuyu" ledger verify tampered --node "$transport_did" >.out 2>.err; code=$?; out=$(cat .out); show_output; expect 0
+victim=$(find tampered -path '*tile/entries*' -type f | sort | head -n 1)
 size=$(wc -c <"$victim")
 at=$((size / 2))
 was=$(dd if="$victim" bs=1 skip=$at count=1 2>/dev/null | od -An -tu1 | tr -d ' ')
+# shellcheck disable=SC2059 # the format is the byte, in octal
 printf "\\$(printf '%03o' $((was ^ 1)))" | dd of="$victim" bs=1 seek=$at conv=notrunc 2>/dev/null
 tell "one bit of $victim is flipped"
-told ledger verify tampered --proof tampered.bundle.json
-"$shuyu" ledger verify tampered --proof tampered.bundle.json >.out 2>.err; code=$?; out=$(cat .out); err=$(cat .err); show_output; expect 2
+told ledger verify tampered --node "$transport_did" --proof tampered.bundle.json
+"$shuyu" ledger verify tampered --node "$transport_did" --proof tampered.bundle.json >.out 2>.err; code=$?; out=$(cat .out); err=$(cat .err); show_output; expect 2
+[ -s tampered.bundle.json ] || fail 'no proof was written'
 told audit bundle verify tampered.bundle.json
 "$shuyu" audit bundle verify tampered.bundle.json >.out 2>.err; code=$?; out=$(cat .out); err=$(cat .err); show_output; expect 2
 
