@@ -10,7 +10,7 @@ use std::{collections::VecDeque, fmt, sync::Arc};
 
 use datafusion::{
     arrow::{
-        array::{ArrayRef, RecordBatch, RecordBatchOptions},
+        array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions},
         compute::BatchCoalescer,
         datatypes::SchemaRef,
         error::ArrowError,
@@ -55,6 +55,8 @@ pub(crate) struct Behind {
     pub(crate) shown: Vec<Shown>,
     /// Units decoded at once, at least 1.
     pub(crate) parallel_units: usize,
+    /// Whether rows are hidden at all.
+    pub(crate) is_filtered: bool,
     /// Rows wanted at most.
     pub(crate) limit: Option<usize>,
 }
@@ -158,30 +160,49 @@ async fn merge(behind: &Arc<Behind>, schema: SchemaRef, out: &Batches) -> Result
             wanted_rows -= kept.num_rows();
             push(&mut coalescer, kept)?;
             while let Some(full) = coalescer.next_completed_batch() {
-                if out.send(Ok(full)).await.is_err() {
+                if out.send(settled(full, behind.is_filtered)).await.is_err() {
                     return Ok(());
                 }
             }
             if wanted_rows == 0 {
-                return finish(coalescer, out).await;
+                return finish(coalescer, behind.is_filtered, out).await;
             }
         }
     }
-    finish(coalescer, out).await
+    finish(coalescer, behind.is_filtered, out).await
 }
 
 fn push(coalescer: &mut BatchCoalescer, batch: RecordBatch) -> Result<(), ArrowError> {
     if batch.num_rows() == 0 { Ok(()) } else { coalescer.push_batch(batch) }
 }
 
-async fn finish(mut coalescer: BatchCoalescer, out: &Batches) -> Result<()> {
+async fn finish(mut coalescer: BatchCoalescer, is_filtered: bool, out: &Batches) -> Result<()> {
     coalescer.finish_buffered_batch()?;
     while let Some(last) = coalescer.next_completed_batch() {
-        if out.send(Ok(last)).await.is_err() {
+        if out.send(settled(last, is_filtered)).await.is_err() {
             return Ok(());
         }
     }
     Ok(())
+}
+
+/// A batch whose text views hold only their own text. Buffers shared with hidden rows would count against the
+/// consumer's memory limit.
+fn settled(batch: RecordBatch, is_filtered: bool) -> Result<RecordBatch> {
+    if !is_filtered {
+        return Ok(batch);
+    }
+    let columns = batch.columns().iter().map(|values| -> ArrayRef {
+        if let Some(text) = values.as_string_view_opt() {
+            Arc::new(text.gc())
+        } else if let Some(binary) = values.as_binary_view_opt() {
+            Arc::new(binary.gc())
+        } else {
+            values.clone()
+        }
+    });
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    Ok(RecordBatch::try_new_with_options(batch.schema(), columns.collect(), &options)?)
 }
 
 /// A stretch of the table being decoded; dropping it stops the work.
@@ -220,10 +241,8 @@ impl Unit {
 /// The columns of `shown`, masked.
 fn show(batch: &RecordBatch, shown: &[Shown], schema: &SchemaRef) -> Result<RecordBatch> {
     let columns = shown.iter().map(|column| {
-        let values: &ArrayRef = batch
-            .columns()
-            .get(column.index)
-            .ok_or_else(|| ArrowError::SchemaError("column is missing".to_owned()))?;
+        let values: &ArrayRef =
+            batch.columns().get(column.index).ok_or_else(|| ArrowError::SchemaError("column is missing".to_owned()))?;
         match column.mask {
             Some(mask) => mask::apply(mask, values),
             None => Ok(values.clone()),

@@ -514,7 +514,11 @@ impl FlightSqlService for FlightSql {
         refuse_write()
     }
 
-    async fn do_action_end_transaction(&self, _: ActionEndTransactionRequest, _: Request<Action>) -> Result<(), Status> {
+    async fn do_action_end_transaction(
+        &self,
+        _: ActionEndTransactionRequest,
+        _: Request<Action>,
+    ) -> Result<(), Status> {
         refuse_write()
     }
 

@@ -164,6 +164,7 @@ impl GovernedTable {
             context: self.holder.task_ctx(),
             shown: shown.collect::<Result<_>>()?,
             parallel_units: self.parallel_units,
+            is_filtered: self.filter.is_some(),
             limit,
         })
     }
@@ -182,11 +183,7 @@ fn unqualified(expr: Expr) -> Result<Expr> {
 }
 
 /// The scan under a filter, which the Parquet reader also uses to skip row groups and pages.
-fn filtered(
-    scan: Arc<dyn ExecutionPlan>,
-    predicate: &Expr,
-    holder: &SessionState,
-) -> Result<Arc<dyn ExecutionPlan>> {
+fn filtered(scan: Arc<dyn ExecutionPlan>, predicate: &Expr, holder: &SessionState) -> Result<Arc<dyn ExecutionPlan>> {
     if *predicate == Expr::Literal(ScalarValue::Boolean(Some(true)), None) {
         return Ok(scan);
     }

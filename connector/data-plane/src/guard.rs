@@ -290,15 +290,30 @@ mod tests {
     fn queries_pass_and_everything_else_is_told_why() {
         check("select fl_date from t;", Ok("SELECT \"FL_DATE\" FROM t"));
         check("select t.fl_date, \"fl_date\" from t", Ok("SELECT t.\"FL_DATE\", \"fl_date\" FROM t"));
-        check("with a as (select 1) select * from a union all values (2)", Ok("WITH a AS (SELECT 1) SELECT * FROM a UNION ALL VALUES (2)"));
+        check(
+            "with a as (select 1) select * from a union all values (2)",
+            Ok("WITH a AS (SELECT 1) SELECT * FROM a UNION ALL VALUES (2)"),
+        );
         check("explain select 1", Err("only queries are allowed: EXPLAIN"));
         check("explain analyze select 1", Err("only queries are allowed: EXPLAIN"));
         check("copy t to 'x.csv'", Err("only queries are allowed: COPY"));
-        check("create external table x stored as csv location '/etc/passwd'", Err("only queries are allowed: CREATE EXTERNAL TABLE"));
+        check(
+            "create external table x stored as csv location '/etc/passwd'",
+            Err("only queries are allowed: CREATE EXTERNAL TABLE"),
+        );
         for command in [
-            "set datafusion.execution.batch_size = 1", "insert into t values (1)", "drop table t", "show tables",
-            "create table x as select 1", "create view v as select 1", "delete from t", "update t set a = 1",
-            "truncate t", "prepare p as select 1", "begin", "describe t",
+            "set datafusion.execution.batch_size = 1",
+            "insert into t values (1)",
+            "drop table t",
+            "show tables",
+            "create table x as select 1",
+            "create view v as select 1",
+            "delete from t",
+            "update t set a = 1",
+            "truncate t",
+            "prepare p as select 1",
+            "begin",
+            "describe t",
         ] {
             assert!(matches!(admit(command, &visible()), Err(GuardError::NotAQuery(_))), "{command}");
         }
@@ -311,13 +326,20 @@ mod tests {
         check("select * from t for update", Err("FOR UPDATE is not allowed here"));
         check("with a as (insert into t values (1)) select 1", Err("INSERT is not allowed here"));
         check("select lpad('a', 4096)", Ok("SELECT lpad('a', 4096)"));
-        check("select lpad('a', 2000000000)", Err("padding to a length that is not a number up to 4096 is not allowed here"));
-        check("select lpad('a', length('b'))", Err("padding to a length that is not a number up to 4096 is not allowed here"));
+        check(
+            "select lpad('a', 2000000000)",
+            Err("padding to a length that is not a number up to 4096 is not allowed here"),
+        );
+        check(
+            "select lpad('a', length('b'))",
+            Err("padding to a length that is not a number up to 4096 is not allowed here"),
+        );
     }
 
     #[test]
     fn size_and_depth_are_bounded() {
-        let refused = |sql: String| matches!(admit(&sql, &visible()), Err(GuardError::TooLarge { .. } | GuardError::Syntax(_)));
+        let refused =
+            |sql: String| matches!(admit(&sql, &visible()), Err(GuardError::TooLarge { .. } | GuardError::Syntax(_)));
         assert!(refused(format!("select '{}'", "a".repeat(MAX_SQL_BYTES))));
         assert!(refused(format!("select 1{}", "+1".repeat(8_000))));
         assert!(refused(format!("select {}1{}", "(".repeat(5_000), ")".repeat(5_000))));

@@ -28,12 +28,12 @@ mod spool;
 mod ticket;
 
 pub use barrier::BATCH_ROWS;
+pub use deliver::{BatchMark, EndMark};
 pub use flight::{FlightSql, PURPOSE_HEADER, ServeError, flight_service, serve_flight};
 pub use gate::{
     Ask, Caller, Form, Format, Gate, Grant, Outcome, ParseFormError, Receipt, Refused, RefusedCode, SharedGate,
     StreamStanding, TableSource,
 };
-pub use deliver::{BatchMark, EndMark};
 pub use guard::{GuardError, MAX_SQL_BYTES, admit};
 pub use pull::{Pull, pull_router};
 pub use query::{Engine, Planned, QueryError, QueryLimits, StartError};

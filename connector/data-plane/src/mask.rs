@@ -57,8 +57,9 @@ pub(crate) fn masked_field(field: &Field, mask: Mask) -> Result<Field, MaskError
         Mask::Alphanum | Mask::ShowFirst4 | Mask::ShowLast4 => {
             is_text(kind).then(|| Field::new(field.name(), DataType::Utf8, field.is_nullable()))
         }
-        Mask::Sha256Global => (is_text(kind) || kind.is_integer())
-            .then(|| Field::new(field.name(), DataType::Utf8, field.is_nullable())),
+        Mask::Sha256Global => {
+            (is_text(kind) || kind.is_integer()).then(|| Field::new(field.name(), DataType::Utf8, field.is_nullable()))
+        }
         Mask::TruncateToYear | Mask::TruncateToMonth => {
             matches!(kind, DataType::Date32 | DataType::Date64 | DataType::Timestamp(..))
                 .then(|| Field::new(field.name(), kind.clone(), field.is_nullable()))

@@ -140,7 +140,9 @@ fn exact(literal: &Literal, kind: &DataType) -> Option<ScalarValue> {
                     TimeUnit::Second => ScalarValue::TimestampSecond(Some(millis / 1000), zone),
                     TimeUnit::Millisecond => ScalarValue::TimestampMillisecond(Some(millis), zone),
                     TimeUnit::Microsecond => ScalarValue::TimestampMicrosecond(Some(millis.checked_mul(1000)?), zone),
-                    TimeUnit::Nanosecond => ScalarValue::TimestampNanosecond(Some(millis.checked_mul(1_000_000)?), zone),
+                    TimeUnit::Nanosecond => {
+                        ScalarValue::TimestampNanosecond(Some(millis.checked_mul(1_000_000)?), zone)
+                    }
                 })
             }
             _ => None,

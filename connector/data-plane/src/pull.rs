@@ -8,11 +8,7 @@
 mod range;
 mod render;
 
-use std::{
-    io::SeekFrom,
-    pin::Pin,
-    sync::Arc,
-};
+use std::{io::SeekFrom, pin::Pin, sync::Arc};
 
 use axum::{
     Router,
@@ -128,8 +124,12 @@ impl Pull {
         let sql = wanted.sql.unwrap_or_default();
         let purpose = wanted.purpose.as_deref().unwrap_or_default();
         let parts = [form.word().as_bytes(), b"\0", sql.as_bytes(), b"\0", purpose.as_bytes()];
-        let ask =
-            Ask { action: Action::Read, purpose: wanted.purpose.clone(), query_digest: HashKind::Sha256.digest(&parts), form };
+        let ask = Ask {
+            action: Action::Read,
+            purpose: wanted.purpose.clone(),
+            query_digest: HashKind::Sha256.digest(&parts),
+            form,
+        };
         let key = segment_key(caller, &ask);
         let making = self.spool.alone(&key).await;
         let (grant, segment) = self.segment(caller, &ask, &sql, &key, headers).await?;
@@ -152,6 +152,11 @@ impl Pull {
         {
             return Ok((self.gate.reopen(caller, &segment.use_id).await?, segment));
         }
+        // A statement that cannot be planned spends no count.
+        let view = self.gate.view(caller, ask).await?;
+        let all = format!("SELECT * FROM \"{}\"", view.table.name.replace('"', "\"\""));
+        let sql = if sql.is_empty() { &all } else { sql };
+        self.engine.plan(&view, sql).await?;
         let grant = self.gate.open(caller, ask).await?;
         let made = self.make(&grant, ask.form, sql, key).await;
         let segment = match made {
@@ -167,8 +172,7 @@ impl Pull {
 
     /// Computes a result into the spool, for as long as the warrant holds, and spends its rows.
     async fn make(&self, grant: &Grant, form: Form, sql: &str, key: &str) -> Result<Segment, DoorError> {
-        let all = format!("SELECT * FROM \"{}\"", grant.table.name.replace('"', "\"\""));
-        let planned = self.engine.plan(grant, if sql.is_empty() { &all } else { sql }).await?;
+        let planned = self.engine.plan(grant, sql).await?;
         let writer = self.spool.begin().map_err(|error| unavailable(&error))?;
         let limit = self.engine.compute_time();
         let work = self.engine.spawn(render::render(planned, form, writer, limit));
@@ -245,7 +249,8 @@ impl Pull {
         put(header::ACCEPT_RANGES, "bytes".to_owned());
         put(header::ETAG, etag);
         put(header::CACHE_CONTROL, "private, no-store".to_owned());
-        let name: String = grant.table.name.chars().filter(|c| c.is_ascii_alphanumeric() || "-_".contains(*c)).collect();
+        let name: String =
+            grant.table.name.chars().filter(|c| c.is_ascii_alphanumeric() || "-_".contains(*c)).collect();
         put(header::CONTENT_DISPOSITION, format!("attachment; filename=\"{name}.{}\"", segment.form.word()));
         put(header::HeaderName::from_static("shuyu-blake3"), segment.hash.to_hex().to_string());
         put(header::HeaderName::from_static("shuyu-use"), segment.use_id.clone());

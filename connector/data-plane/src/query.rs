@@ -3,7 +3,10 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use datafusion::{
-    arrow::{array::RecordBatch, datatypes::{Schema, SchemaRef}},
+    arrow::{
+        array::RecordBatch,
+        datatypes::{Schema, SchemaRef},
+    },
     catalog::{CatalogProvider, MemoryCatalogProvider, MemorySchemaProvider, SchemaProvider},
     common::{DataFusionError, ParamValues, ScalarValue},
     execution::{
@@ -232,7 +235,11 @@ impl Engine {
         let catalog = MemoryCatalogProvider::new();
         catalog.register_schema(SCHEMA, Arc::new(schema))?;
         let catalogs = datafusion::catalog::MemoryCatalogProviderList::new();
-        let _none = datafusion::catalog::CatalogProviderList::register_catalog(&catalogs, CATALOG.to_owned(), Arc::new(catalog));
+        let _none = datafusion::catalog::CatalogProviderList::register_catalog(
+            &catalogs,
+            CATALOG.to_owned(),
+            Arc::new(catalog),
+        );
         let mut config = SessionConfig::new()
             .with_target_partitions(self.limits.partitions.max(1))
             .with_batch_size(BATCH_ROWS)
@@ -332,7 +339,10 @@ impl Planned {
     /// Begins to run; must be called on the engine's threads ([`Engine::spawn`]).
     pub(crate) async fn start(self) -> Result<Running, QueryError> {
         if !self.parameters.fields().is_empty() {
-            return Err(QueryError::Invalid(format!("statement waits for {} parameters", self.parameters.fields().len())));
+            return Err(QueryError::Invalid(format!(
+                "statement waits for {} parameters",
+                self.parameters.fields().len()
+            )));
         }
         let schema = self.schema();
         let plan: Arc<dyn ExecutionPlan> =
@@ -352,7 +362,11 @@ pub(crate) struct Running {
 
 impl Running {
     /// The next batch with the types of `schema`.
-    pub(crate) async fn next(&mut self, time_left: &mut Duration, limit: Duration) -> Option<Result<RecordBatch, QueryError>> {
+    pub(crate) async fn next(
+        &mut self,
+        time_left: &mut Duration,
+        limit: Duration,
+    ) -> Option<Result<RecordBatch, QueryError>> {
         let begun = std::time::Instant::now();
         let next = tokio::time::timeout(*time_left, futures::StreamExt::next(&mut self.stream)).await;
         *time_left = time_left.saturating_sub(begun.elapsed());

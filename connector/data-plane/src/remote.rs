@@ -177,7 +177,8 @@ impl Provider {
         };
         let data = self.client.clone().do_get(self.request(ticket)).await?.into_inner();
         let decoder = FlightDataDecoder::new(data.map_err(|status| FlightError::Tonic(Box::new(status))));
-        let check = Check { seq: 0, rows: 0, digest: blake3::Hasher::new(), receipts: self.receipts.clone(), ended: false };
+        let check =
+            Check { seq: 0, rows: 0, digest: blake3::Hasher::new(), receipts: self.receipts.clone(), ended: false };
         let batches = futures::stream::try_unfold((decoder, check), |(mut decoder, mut check)| async move {
             while let Some(data) = decoder.next().await {
                 if let Some(batch) = check.admit(data?)? {

@@ -181,7 +181,8 @@ fn format(format: Format) -> Arc<dyn FileFormat> {
     match format {
         Format::Parquet => Arc::new(ParquetFormat::default()),
         Format::Csv => {
-            let options = CsvOptions { has_header: Some(true), newlines_in_values: Some(true), ..CsvOptions::default() };
+            let options =
+                CsvOptions { has_header: Some(true), newlines_in_values: Some(true), ..CsvOptions::default() };
             Arc::new(
                 CsvFormat::default()
                     .with_options(options)

@@ -150,7 +150,13 @@ impl Spool {
         let file = fs::OpenOptions::new().write(true).create_new(true).open(&path).map_err(disk)?;
         private(&path, 0o600).map_err(disk)?;
         let limit_bytes = self.limits.max_segment_bytes;
-        Ok(Writer { file: io::BufWriter::with_capacity(1 << 20, file), path, hash: blake3::Hasher::new(), bytes: 0, limit_bytes })
+        Ok(Writer {
+            file: io::BufWriter::with_capacity(1 << 20, file),
+            path,
+            hash: blake3::Hasher::new(),
+            bytes: 0,
+            limit_bytes,
+        })
     }
 
     /// Puts a written result in place and makes it findable; gives back what had to go, for their uses to be ended.

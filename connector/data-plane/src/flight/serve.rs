@@ -29,9 +29,7 @@ pub enum ServeError {
 
 /// The service as a tower service, to be added to a tonic or axum router.
 pub fn flight_service(service: FlightSql) -> FlightServiceServer<FlightSql> {
-    FlightServiceServer::new(service)
-        .max_decoding_message_size(MAX_MESSAGE_BYTES)
-        .max_encoding_message_size(usize::MAX)
+    FlightServiceServer::new(service).max_decoding_message_size(MAX_MESSAGE_BYTES).max_encoding_message_size(usize::MAX)
 }
 
 /// Serves Flight SQL until `stop` is cancelled; running streams are then given their end by the gate's standing.

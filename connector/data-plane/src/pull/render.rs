@@ -3,18 +3,9 @@
 use std::{io::Write, time::Duration};
 
 use datafusion::arrow::{
-    array::RecordBatch,
-    csv,
-    datatypes::SchemaRef,
-    ipc::writer::StreamWriter,
-    json::LineDelimitedWriter,
+    array::RecordBatch, csv, datatypes::SchemaRef, ipc::writer::StreamWriter, json::LineDelimitedWriter,
 };
-use parquet::{
-    arrow::ArrowWriter,
-    basic::Compression,
-    errors::ParquetError,
-    file::properties::WriterProperties,
-};
+use parquet::{arrow::ArrowWriter, basic::Compression, errors::ParquetError, file::properties::WriterProperties};
 
 use crate::{
     door::DoorError,
@@ -108,6 +99,7 @@ impl Rendering {
 
 fn cannot(error: &(dyn std::error::Error + 'static)) -> DoorError {
     tracing::warn!(error, "result could not be written as a file");
-    let words = "the result cannot be written in this format: a type it does not have, or too large, or the disk is full";
+    let words =
+        "the result cannot be written in this format: a type it does not have, or too large, or the disk is full";
     Refused::new(RefusedCode::Invalid, words).into()
 }

@@ -101,7 +101,10 @@ fn is_simple(expr: &Expr) -> bool {
     let literal = |expr: &Expr| match expr {
         Expr::Literal(value, _) => {
             let kind = value.data_type();
-            kind.is_integer() || kind.is_floating() || kind.is_string() || matches!(kind, datafusion::arrow::datatypes::DataType::Boolean)
+            kind.is_integer()
+                || kind.is_floating()
+                || kind.is_string()
+                || matches!(kind, datafusion::arrow::datatypes::DataType::Boolean)
         }
         _ => false,
     };
@@ -133,7 +136,11 @@ impl TableProvider for RemoteTable {
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
         let verdict = |filter: &&Expr| {
-            if is_simple(filter) { TableProviderFilterPushDown::Exact } else { TableProviderFilterPushDown::Unsupported }
+            if is_simple(filter) {
+                TableProviderFilterPushDown::Exact
+            } else {
+                TableProviderFilterPushDown::Unsupported
+            }
         };
         Ok(filters.iter().map(verdict).collect())
     }
@@ -174,12 +181,12 @@ impl PartitionStream for Remote {
     fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
         let (provider, sql, schema) = (self.provider.clone(), self.sql.clone(), self.schema.clone());
         let is_count = schema.fields().is_empty();
-        let batches = futures::stream::once(async move { provider.query(&sql).await })
-            .try_flatten()
-            .map(move |batch: Result<RecordBatch, RemoteError>| {
+        let batches = futures::stream::once(async move { provider.query(&sql).await }).try_flatten().map(
+            move |batch: Result<RecordBatch, RemoteError>| {
                 let batch = batch.map_err(DataFusionError::from)?;
                 if is_count { Ok(batch.project(&[])?) } else { Ok(batch) }
-            });
+            },
+        );
         Box::pin(RecordBatchStreamAdapter::new(schema, batches))
     }
 }
