@@ -16,7 +16,7 @@ pub enum Command {
     /// Find offers by words or by properties
     #[command(after_help = "Examples:
   shuyu catalog search did:web:localhost%3A7101 flights
-  shuyu catalog search did:web:localhost%3A7101 --where keywords=transport --where format=HttpData-PULL")]
+  shuyu catalog search did:web:localhost%3A7101 --where keyword=transport --where format=HttpData-PULL")]
     Search(Search),
     /// Show one dataset: columns, formats, and each offer's policy in words
     #[command(after_help = "Example:\n  shuyu catalog show did:web:localhost%3A7101 flights --lang zh")]
@@ -156,7 +156,7 @@ fn request(provider: &str, text: &[String], conditions: &[String], page: &Page) 
 
 fn parse_condition(text: &str) -> Outcome<Value> {
     let at = text.find(['=', '~']).filter(|at| 0 < *at).ok_or_else(|| {
-        Failure::usage(format_args!("--where `{text}` has no `=` or `~`")).hint("write --where keywords=weather")
+        Failure::usage(format_args!("--where `{text}` has no `=` or `~`")).hint("write --where keyword=weather")
     })?;
     let (property, rest) = text.split_at(at);
     let operator = if rest.starts_with('=') { "=" } else { "contains" };

@@ -199,7 +199,7 @@ impl Source {
     /// The key that the ledger itself shows.
     async fn vkey(&self, globals: &Globals) -> Outcome<Vkey> {
         let text = self
-            .file("vkey")
+            .file(globals, "vkey")
             .await
             .map_err(|failure| failure.hint("whose ledger is it? give --node DID, or --vkey with the key you know"))?;
         parse_vkey(String::from_utf8_lossy(&text).trim())
