@@ -6,6 +6,11 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UnixMillis(pub i64);
 
+/// 0001-01-01T00:00:00Z.
+const FIRST: UnixMillis = UnixMillis(-62_135_596_800_000);
+/// The last millisecond of the year 9999.
+const LAST: UnixMillis = UnixMillis(253_402_300_799_999);
+
 impl UnixMillis {
     /// Whole seconds since the epoch, rounded down (JWT `NumericDate`, RFC 7519 section 2).
     pub fn unix_seconds(self) -> i64 {
@@ -30,7 +35,8 @@ impl UnixMillis {
 
     /// Reads an RFC 3339 time with offset, such as `2026-11-22T08:00:00+08:00` or `...Z`.
     ///
-    /// Years 0001 to 9999. Fractions finer than a millisecond are cut. A leap second (`:60`) is refused.
+    /// Years 0001 to 9999, as written and in UTC, so that every time read can be written and read again. Fractions
+    /// finer than a millisecond are cut. A leap second (`:60`) is refused.
     pub fn from_rfc3339(text: &str) -> Option<Self> {
         let bytes = text.as_bytes();
         let number = |from: usize, to: usize| -> Option<i64> {
@@ -74,7 +80,8 @@ impl UnixMillis {
         };
         let seconds =
             days_from_civil(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second - offset_minutes * 60;
-        Some(Self(seconds * 1000 + millis))
+        let time = Self(seconds * 1000 + millis);
+        (FIRST..=LAST).contains(&time).then_some(time)
     }
 }
 
@@ -155,6 +162,8 @@ mod tests {
             "2026-01-01 00:00:00Z",
             "2026-01-01T00:00:00Zx",
             "+026-01-01T00:00:00Z",
+            "0001-01-01T00:00:00+00:01",
+            "9999-12-31T23:59:59-00:01",
         ] {
             assert_eq!(UnixMillis::from_rfc3339(text), None, "{text}");
         }
@@ -162,7 +171,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn text_round_trips(millis in -62_135_596_800_000_i64..253_402_300_800_000) {
+        fn text_round_trips(millis in FIRST.0..=LAST.0) {
             prop_assert_eq!(UnixMillis::from_rfc3339(&UnixMillis(millis).to_string()), Some(UnixMillis(millis)));
         }
 
