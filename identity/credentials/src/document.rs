@@ -214,7 +214,8 @@ impl DidDocument {
     /// Reads the document of `expected`.
     ///
     /// Methods of types and curves that are not supported are left out, as are services whose endpoint is not one
-    /// URL: a peer may publish keys we cannot use. A malformed key of a supported type refuses the document.
+    /// URL: a peer may publish keys we cannot use. A malformed key of a supported type refuses the document, and so does
+    /// a document that [`Self::to_json`] would write larger than [`MAX_DOCUMENT_BYTES`].
     ///
     /// # Errors
     /// [`ParseDocumentError`] names the member or the method.
@@ -246,7 +247,15 @@ impl DidDocument {
         if MAX_SERVICES < services.len() {
             return Err(ParseDocumentError::TooMany { member: "service", max: MAX_SERVICES });
         }
-        Ok(Self { id: expected.clone(), methods, services })
+        let document = Self { id: expected.clone(), methods, services };
+        // Written out, relative ids and services of several types take more room; who keeps a document must be able to
+        // read it again.
+        let len_bytes = document.to_json().to_string().len();
+        if MAX_DOCUMENT_BYTES < len_bytes {
+            let too_large = strict_json::ParseJsonError::TooLarge { len_bytes, max_bytes: MAX_DOCUMENT_BYTES };
+            return Err(ParseDocumentError::Json(too_large));
+        }
+        Ok(document)
     }
 
     /// The document as JSON-LD, keys as `JsonWebKey2020`, which connectors in the field read.
@@ -318,9 +327,9 @@ impl Reader<'_> {
         let id = members
             .get("id")
             .and_then(Value::as_str)
+            .map(|id| absolute(id, self.id))
             .filter(|id| id.len() <= MAX_TEXT_BYTES)
             .ok_or(ParseDocumentError::Member { member: "verificationMethod.id" })?;
-        let id = absolute(id, self.id);
         let bad = |id: &String, member| ParseDocumentError::Method { id: id.clone(), member };
         let own = id.strip_prefix(self.id.as_str()).and_then(|rest| rest.strip_prefix('#')).is_some_and(is_fragment);
         if !own || !self.seen.insert(id.clone()) {
@@ -366,15 +375,18 @@ fn read_service(entry: &Value, did: &Did, services: &mut Vec<Service>) -> Result
     let bad = |member| ParseDocumentError::Member { member };
     let members = entry.as_object().ok_or(bad("service"))?;
     let short = |text: &&str| text.len() <= MAX_TEXT_BYTES;
-    let id = members.get("id").and_then(Value::as_str).filter(short).ok_or(bad("service.id"))?;
+    let id = members.get("id").and_then(Value::as_str).map(|id| absolute(id, did));
+    let id = id.filter(|id| short(&id.as_str())).ok_or(bad("service.id"))?;
     let Some(Value::String(endpoint)) = members.get("serviceEndpoint") else { return Ok(()) };
     let url = Some(endpoint.as_str()).filter(short).and_then(|text| Url::parse(text).ok());
-    let Some(endpoint) = url.filter(|url| matches!(url.scheme(), "http" | "https")) else { return Ok(()) };
+    // A URL grows when its characters are percent-encoded.
+    let url = url.filter(|url| matches!(url.scheme(), "http" | "https") && short(&url.as_str()));
+    let Some(endpoint) = url else { return Ok(()) };
     let kind = members.get("type").ok_or(bad("service.type"))?;
     let kinds = kind.as_array().map_or(std::slice::from_ref(kind), Vec::as_slice);
     for kind in kinds {
         let kind = kind.as_str().filter(short).ok_or(bad("service.type"))?.to_owned();
-        services.push(Service { id: absolute(id, did), kind, endpoint: endpoint.clone() });
+        services.push(Service { id: id.clone(), kind, endpoint: endpoint.clone() });
     }
     Ok(())
 }

@@ -178,6 +178,34 @@ fn bytes_beyond_the_bounds_are_refused() {
     }
 }
 
+/// An auditor writes a peer's document into a bundle; the peer must not be able to make that unreadable.
+#[test]
+fn what_was_read_can_be_written_and_read_again() {
+    let mut document = good();
+    let longest = MAX_TEXT_BYTES - did().as_str().len();
+    document["verificationMethod"][1]["id"] = json!(format!("#{}", "m".repeat(longest - 1)));
+    document["service"][0]["serviceEndpoint"] = json!(format!("https://a.example/{}", "é".repeat(300)));
+    let read = DidDocument::parse(document.to_string().as_bytes(), &did()).unwrap();
+    assert_eq!(DidDocument::parse(read.to_json().to_string().as_bytes(), &did()).unwrap(), read);
+
+    document["verificationMethod"][1]["id"] = json!(format!("#{}", "m".repeat(longest)));
+    let error = DidDocument::parse(document.to_string().as_bytes(), &did()).unwrap_err();
+    assert!(matches!(error, ParseDocumentError::Member { member: "verificationMethod.id" }));
+
+    let mut document = good();
+    document["service"] = json!([{
+        "id": "#s", "type": vec!["A"; 32], "serviceEndpoint": format!("https://a.example/{}", "p".repeat(2000)),
+    }]);
+    let error = DidDocument::parse(document.to_string().as_bytes(), &did()).unwrap_err();
+    assert!(matches!(error, ParseDocumentError::Json(strict_json::ParseJsonError::TooLarge { .. })));
+
+    // Percent-encoded it is over the limit, so it is no endpoint that could be kept.
+    let mut document = good();
+    document["service"] =
+        json!([{"id": "#s", "type": "A", "serviceEndpoint": format!("https://a.example/{}", "é".repeat(900))}]);
+    assert_eq!(DidDocument::parse(document.to_string().as_bytes(), &did()).unwrap().services(), []);
+}
+
 proptest! {
     #[test]
     fn any_bytes_are_read_without_panic(bytes in any::<Vec<u8>>(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
