@@ -18,7 +18,8 @@
 //!
 //! A bundle carries the DID documents the auditor resolved. Whoever judges a bundle made by someone else compares the
 //! keys with what they know (`Bundle::check_pins`), or the bundle proves only something about the holders of these keys.
-//! For did:key and did:jwk the identifier itself decides.
+//! For did:key and did:jwk the identifier itself decides. A conviction for a bad statement rests on that document too:
+//! a key left out of it makes a good statement look unsigned.
 //!
 //! The file format is in `bundle/v1.rs`.
 

@@ -4,6 +4,8 @@
 //! itself is not in either log. [`Finding::OutOfSequence`] and [`Finding::Replayed`] are different: one log alone,
 //! signed by its own node, shows them.
 //!
+//! `seen_at` is the auditor's word: read later than stated, a log seems to lack what it could not have yet.
+//!
 //! The accounts must be whole logs up to their signed heads, in log order: absence is read from them.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -70,7 +72,7 @@ pub enum Finding {
         /// Place in the process.
         seq: u64,
         /// What differs.
-        detail: &'static str,
+        difference: Difference,
     },
     /// The log of `by` does not count 1, 2, 3 ... in this process.
     OutOfSequence {
@@ -105,6 +107,36 @@ pub enum Finding {
     },
 }
 
+/// How two records of one place contradict each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Difference {
+    /// Two different events.
+    Event,
+    /// One event, called two kinds of thing.
+    Kind,
+    /// One event, under two agreements.
+    Agreement,
+    /// One event, with different commitments of one name.
+    Commitment,
+    /// Each says that it sent the message of this place.
+    BothSent,
+    /// One withdrew it as refused, the other recorded it as received.
+    Withdrawn,
+}
+
+impl Difference {
+    fn words(self) -> &'static str {
+        match self {
+            Self::Event => "different events",
+            Self::Kind => "different kinds of event",
+            Self::Agreement => "different agreements",
+            Self::Commitment => "different commitments",
+            Self::BothSent => "both sent the message of this place",
+            Self::Withdrawn => "withdrawn as refused by one, received by the other",
+        }
+    }
+}
+
 impl Finding {
     /// Whether somebody must be at fault for this to be so.
     pub fn is_fault(&self) -> bool {
@@ -130,9 +162,21 @@ impl Finding {
         }
     }
 
-    /// Whether it is read from the presence of records alone, so that it also stands on part of a log.
+    /// Whether it also stands on part of a log: it is read from two records of one event, which no record that was
+    /// left out (a withdrawal, say) can explain.
     pub fn stands_on_part(&self) -> bool {
-        matches!(self, Self::Contradicting { .. } | Self::Replayed { .. })
+        match self {
+            Self::Contradicting { difference, .. } => match difference {
+                Difference::Kind | Difference::Agreement | Difference::Commitment => true,
+                Difference::Event | Difference::BothSent | Difference::Withdrawn => false,
+            },
+            Self::Missing { .. }
+            | Self::Extra { .. }
+            | Self::OutOfSequence { .. }
+            | Self::Replayed { .. }
+            | Self::Pending { .. }
+            | Self::UsageUnacknowledged { .. } => false,
+        }
     }
 }
 
@@ -143,8 +187,8 @@ impl std::fmt::Display for Finding {
             Self::Extra { by, seq, act } => {
                 write!(f, "`{by}` has `{}` for event {seq}, of which the peer has no record", act.name())
             }
-            Self::Contradicting { seq, detail } => {
-                write!(f, "the parties contradict each other at event {seq}: {detail}")
+            Self::Contradicting { seq, difference } => {
+                write!(f, "the parties contradict each other at event {seq}: {}", difference.words())
             }
             Self::OutOfSequence { by, seq, due } => write!(f, "`{by}` recorded event {seq} where {due} was due"),
             Self::Replayed { by, seq } => write!(f, "`{by}` recorded the same event again at {seq}"),
@@ -236,7 +280,11 @@ impl<'a> Account<'a> {
                 Act::Sent => account.next(&mut last_message, statement.seq),
                 Act::Received => account.next(&mut last_message, statement.seq),
                 Act::Decided => account.next(&mut last_use, statement.seq),
-                Act::Withdrawn => account.withdraw(&mut last_message, statement),
+                Act::Withdrawn => {
+                    account.withdraw(&mut last_message, statement);
+                    // The peer never took it, so it may be sent again, at whatever place is free then.
+                    seen.remove(&(Act::Sent, statement.event));
+                }
                 Act::Served | Act::Receipt | Act::Revoked | Act::Published | Act::Observed => {}
             }
             account.keep(statement);
@@ -309,7 +357,7 @@ fn match_messages(report: &mut ProcessReport, from: &Account<'_>, to: &Account<'
         match to.received.get(&seq) {
             Some(received) => match difference(sent, received) {
                 None => report.agreed += 1,
-                Some(detail) => report.findings.push(Finding::Contradicting { seq, detail }),
+                Some(difference) => report.findings.push(Finding::Contradicting { seq, difference }),
             },
             // Nothing after it on either side: it may still be on its way, perhaps crossing one of the peer's.
             None if seq == from.last_seq
@@ -319,8 +367,7 @@ fn match_messages(report: &mut ProcessReport, from: &Account<'_>, to: &Account<'
             }
             None if to.sent.contains_key(&seq) => {
                 // Both say that they sent the message of this place; said once, for both directions.
-                let detail = "both sent the message of this place";
-                let finding = Finding::Contradicting { seq, detail };
+                let finding = Finding::Contradicting { seq, difference: Difference::BothSent };
                 if !report.findings.contains(&finding) {
                     report.findings.push(finding);
                 }
@@ -334,7 +381,7 @@ fn match_messages(report: &mut ProcessReport, from: &Account<'_>, to: &Account<'
     for (seq, received) in to.received.iter().filter(|(seq, _)| !from.sent.contains_key(seq)) {
         let withdrawn = from.withdrawn.iter().any(|one| one.seq == *seq && one.event == received.event);
         report.findings.push(if withdrawn {
-            Finding::Contradicting { seq: *seq, detail: "withdrawn as refused by one, received by the other" }
+            Finding::Contradicting { seq: *seq, difference: Difference::Withdrawn }
         } else if from.last_seq < *seq && from.read_before(received) {
             Finding::Pending { by: to.did.clone(), seq: *seq }
         } else {
@@ -349,7 +396,7 @@ fn match_uses(report: &mut ProcessReport, provider: &Account<'_>, consumer: &Acc
         match consumer.receipts.get(seq) {
             Some(receipt) => match difference(served, receipt) {
                 None => report.agreed += 1,
-                Some(detail) => report.findings.push(Finding::Contradicting { seq: *seq, detail }),
+                Some(difference) => report.findings.push(Finding::Contradicting { seq: *seq, difference }),
             },
             None => report.findings.push(Finding::UsageUnacknowledged { by: provider.did.clone(), seq: *seq }),
         }
@@ -366,21 +413,21 @@ fn match_uses(report: &mut ProcessReport, provider: &Account<'_>, consumer: &Acc
 }
 
 /// What two records of one event disagree on. Commitments are compared where both made them.
-fn difference(one: &Statement, other: &Statement) -> Option<&'static str> {
+fn difference(one: &Statement, other: &Statement) -> Option<Difference> {
     if one.event != other.event {
-        return Some("different events");
+        return Some(Difference::Event);
     }
     let paired_usage = matches!(one.act, Act::Served);
     if one.kind != other.kind && !paired_usage {
-        return Some("different kinds of event");
+        return Some(Difference::Kind);
     }
     if let (Some(ours), Some(theirs)) = (&one.agreement, &other.agreement)
         && ours != theirs
     {
-        return Some("different agreements");
+        return Some(Difference::Agreement);
     }
     let clash = one.commit.iter().any(|(name, digest)| other.commit.get(name).is_some_and(|found| found != digest));
-    clash.then_some("different commitments")
+    clash.then_some(Difference::Commitment)
 }
 
 #[cfg(test)]

@@ -14,6 +14,6 @@ pub use bundle::{
     Audit, Basis, Bundle, Conviction, ConvictionKind, NodeEvidence, NodeSummary, Observed, PairSummary, Picked,
     ReadBundleError, Verdict, VerifyBundleError,
 };
-pub use compare::{Finding, Party, ProcessReport, Report, compare};
+pub use compare::{Difference, Finding, Party, ProcessReport, Report, compare};
 pub use entry::{ENTRY_TYPE, MAX_ENTRY_BYTES, OpenError, SignError, open, peek, sign};
 pub use statement::{Act, ParseStatementError, Statement};

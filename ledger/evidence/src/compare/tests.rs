@@ -75,10 +75,10 @@ fn an_omission_shows() {
 fn a_changed_event_shows() {
     let (a, mut b) = exchange();
     b[2] = said(B, Act::Received, 3, "forged");
-    check(&a, &b, 2, &[Finding::Contradicting { seq: 3, detail: "different events" }]);
+    check(&a, &b, 2, &[Finding::Contradicting { seq: 3, difference: Difference::Event }]);
     b[2] = said(B, Act::Received, 3, "three");
     b[2].kind = "other".to_owned();
-    check(&a, &b, 2, &[Finding::Contradicting { seq: 3, detail: "different kinds of event" }]);
+    check(&a, &b, 2, &[Finding::Contradicting { seq: 3, difference: Difference::Kind }]);
 }
 
 #[test]
@@ -88,8 +88,16 @@ fn a_refused_message_frees_its_place() {
     check(&a, &b, 3, &[]);
     // Withdrawn by the sender, yet recorded as received by the peer.
     let a = [said(A, Act::Sent, 1, "one"), said(A, Act::Withdrawn, 1, "one")];
-    let detail = "withdrawn as refused by one, received by the other";
-    check(&a, &[said(B, Act::Received, 1, "one")], 0, &[Finding::Contradicting { seq: 1, detail }]);
+    let difference = Difference::Withdrawn;
+    check(&a, &[said(B, Act::Received, 1, "one")], 0, &[Finding::Contradicting { seq: 1, difference }]);
+    // The same message again at a later place.
+    let a = [
+        said(A, Act::Sent, 1, "one"),
+        said(A, Act::Withdrawn, 1, "one"),
+        said(A, Act::Received, 1, "two"),
+        said(A, Act::Sent, 2, "one"),
+    ];
+    check(&a, &[said(B, Act::Sent, 1, "two"), said(B, Act::Received, 2, "one")], 2, &[]);
     // A withdrawal of something that is not the last message.
     let a = [said(A, Act::Withdrawn, 1, "one")];
     check(&a, &[], 0, &[Finding::OutOfSequence { by: did(A), seq: 1, due: 1 }]);
@@ -106,7 +114,7 @@ fn a_replay_shows_in_the_log_itself() {
 fn two_messages_in_one_place_contradict() {
     let a = [said(A, Act::Sent, 1, "a"), said(A, Act::Sent, 2, "c")];
     let b = [said(B, Act::Sent, 1, "b")];
-    let both = Finding::Contradicting { seq: 1, detail: "both sent the message of this place" };
+    let both = Finding::Contradicting { seq: 1, difference: Difference::BothSent };
     check(&a, &b, 0, &[both, Finding::Pending { by: did(A), seq: 2 }]);
     // Crossing proposals, neither answered yet.
     let pending = [Finding::Pending { by: did(A), seq: 1 }, Finding::Pending { by: did(B), seq: 1 }];
@@ -124,7 +132,7 @@ fn uses_are_paired_with_receipts() {
     check(&provider, &[], 0, &[Finding::UsageUnacknowledged { by: did(A), seq: 1 }]);
     let mut other = receipt.clone();
     other.commit.insert("result".to_owned(), Digest::sha256(b"other"));
-    check(&provider, &[other], 0, &[Finding::Contradicting { seq: 1, detail: "different commitments" }]);
+    check(&provider, &[other], 0, &[Finding::Contradicting { seq: 1, difference: Difference::Commitment }]);
     let missing = Finding::Missing { by: did(A), seq: 1, act: Act::Served };
     check(&provider[..2], std::slice::from_ref(&receipt), 0, &[missing]);
     check(&[], &[receipt], 0, &[Finding::Extra { by: did(B), seq: 1, act: Act::Receipt }]);
