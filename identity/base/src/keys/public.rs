@@ -95,7 +95,9 @@ impl PublicKey {
         if bytes.len() != expected {
             return Err(ParseKeyError::Length { len_bytes: bytes.len(), expected });
         }
-        Self::from_sec1_or_raw(suite, bytes)
+        // The point decoders also take the compact form, tag 5, which would give one key two names.
+        let key = Self::from_sec1_or_raw(suite, bytes)?;
+        if key.to_bytes() == bytes { Ok(key) } else { Err(ParseKeyError::BadPoint { suite }) }
     }
 
     /// As [`Self::from_bytes`], but takes an uncompressed point as well.

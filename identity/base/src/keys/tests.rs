@@ -249,6 +249,18 @@ fn any_suite() -> impl Strategy<Value = Suite> {
     prop_oneof![Just(Suite::Ed25519), Just(Suite::P256), Just(Suite::Sm2)]
 }
 
+/// SEC 1 readers take tag 5 (compact, x alone) in 33 bytes as well; a key has one form only.
+#[test]
+fn a_point_in_the_compact_form_is_refused() {
+    for suite in [Suite::P256, Suite::Sm2] {
+        for seed in 1..16 {
+            let mut bytes = SecretKey::from_seed(suite, &[seed; 32]).unwrap().public().to_bytes();
+            bytes[0] = 5;
+            assert_eq!(PublicKey::from_bytes(suite, &bytes), Err(ParseKeyError::BadPoint { suite }));
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
