@@ -16,6 +16,6 @@ fuzz_target!(|bytes: &[u8]| {
         let root = proof.path.first().copied().unwrap_or(Hash([1; 32]));
         let holds = verify_inclusion(HashKind::Sha256, &leaf, proof.index, size, &proof.path, &root).is_ok();
         assert!(!holds, "no proof leads to a hash of its own");
-        let _ = verify_consistency(HashKind::Sha256, proof.index, size, &proof.path, &root, &root);
+        let _ = verify_consistency(HashKind::Sha256, proof.index, &root, size, &root, &proof.path);
     }
 });
