@@ -71,12 +71,18 @@ pub struct UsageRow {
     pub seq: u64,
 }
 
+/// The running streams of one transfer.
+struct Streams {
+    agreement: String,
+    standing: watch::Sender<StreamStanding>,
+}
+
 /// The agreements of this node: rows in the store, compiled programs and running streams in memory.
 #[derive(Clone)]
 pub struct Agreements {
     store: Store,
     programs: Arc<Mutex<HashMap<String, Arc<Program>>>>,
-    streams: Arc<Mutex<HashMap<String, watch::Sender<StreamStanding>>>>,
+    streams: Arc<Mutex<HashMap<String, Streams>>>,
 }
 
 impl Agreements {
@@ -127,17 +133,30 @@ impl Agreements {
     }
 
     /// A view of whether streams of this transfer may go on.
-    pub fn watch(&self, transfer: &str) -> watch::Receiver<StreamStanding> {
+    pub fn watch(&self, transfer: &str, agreement: &str) -> watch::Receiver<StreamStanding> {
         let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
-        streams.retain(|_, sender| 0 < sender.receiver_count());
-        streams.entry(transfer.to_owned()).or_insert_with(|| watch::channel(StreamStanding::Live).0).subscribe()
+        streams.retain(|_, streams| 0 < streams.standing.receiver_count());
+        let new = || Streams { agreement: agreement.to_owned(), standing: watch::channel(StreamStanding::Live).0 };
+        streams.entry(transfer.to_owned()).or_insert_with(new).standing.subscribe()
+    }
+
+    /// Ends every running stream under this agreement.
+    pub fn stop_streams_under(&self, agreement: &str, reason: &str) {
+        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        streams.retain(|_, streams| {
+            let ends = streams.agreement == agreement;
+            if ends {
+                streams.standing.send_replace(StreamStanding::Revoked(reason.to_owned()));
+            }
+            !ends
+        });
     }
 
     /// Ends every running stream of this transfer.
     pub fn stop_streams(&self, transfer: &str, reason: &str) {
-        let sender = self.streams.lock().unwrap_or_else(PoisonError::into_inner).remove(transfer);
-        if let Some(sender) = sender {
-            sender.send_replace(StreamStanding::Revoked(reason.to_owned()));
+        let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner).remove(transfer);
+        if let Some(streams) = streams {
+            streams.standing.send_replace(StreamStanding::Revoked(reason.to_owned()));
         }
     }
 }

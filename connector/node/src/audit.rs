@@ -23,6 +23,8 @@ use crate::store::{Batch, Store, Table};
 const MAX_NODES: usize = 64;
 /// Checkpoints remembered of one node; older ones are implied by the proofs of later ones.
 const MAX_OBSERVED: usize = 1024;
+/// Largest log that is mirrored; bundles of larger ones would not fit their bound.
+const MAX_MIRRORED_ENTRIES: u64 = 10_000_000;
 /// Largest checkpoint read.
 const MAX_CHECKPOINT_BYTES: usize = 64 * 1024;
 
@@ -109,8 +111,9 @@ impl Auditor {
     pub async fn sync(&self) -> Result<Vec<Value>, Problem> {
         let mut results = Vec::new();
         for row in self.rows()? {
-            let did = row.did.clone();
+            let did = row.did;
             let _guard = self.locks.lock(&did).await;
+            let Some(row) = self.store.get::<FollowedRow>(Table::Audit, &did)? else { continue };
             let result = match self.sync_one(row).await {
                 Ok(size) => self.verified(&did, size)?,
                 Err(problem) => json!({ "did": did, "verified": false, "findings": [problem.detail], "reached": false }),
@@ -127,6 +130,9 @@ impl Auditor {
         let vkey: Vkey = row.vkey.parse().map_err(|_| Problem::conflict("a stored row has no valid vkey"))?;
         let is_new = row.observed.last().is_none_or(|last| last.checkpoint != checkpoint);
         let head = SignedCheckpoint::open(checkpoint.as_bytes(), &vkey).ok().map(|signed| signed.checkpoint().size);
+        if head.is_some_and(|size| MAX_MIRRORED_ENTRIES < size) {
+            return Err(Problem::peer(format!("`{did}` claims more than {MAX_MIRRORED_ENTRIES} entries; they are not copied")));
+        }
         if let Some(size) = head
             && row.size < size
         {
@@ -155,7 +161,7 @@ impl Auditor {
             if tokio::fs::try_exists(&file).await.unwrap_or(false) {
                 continue;
             }
-            let max_bytes = shuyu_tlog::MAX_BUNDLE_BYTES;
+            let max_bytes = shuyu_tlog::bundle::MAX_BUNDLE_BYTES;
             let bytes = self
                 .peers
                 .bytes(did, &format!("{root}/{path}"), max_bytes)

@@ -116,7 +116,12 @@ impl Failure {
         Self::new(kind, status, crate::management::chain(error))
     }
 
+    /// What failed inside is for our log, not for the peer.
     fn problem(kind: ErrorKind, problem: Problem) -> Self {
+        if problem.status.is_server_error() {
+            tracing::error!(detail = %problem.detail, "message not processed");
+            return Self::new(kind, problem.status, "the node cannot process this now; nothing was done");
+        }
         Self::new(kind, problem.status, problem.detail)
     }
 

@@ -2,7 +2,7 @@
 //! ledger, and only then does anything leave the node.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 use shuyu_base::{Digest, HashKind};
@@ -30,6 +30,7 @@ pub enum EvidenceError {
 /// A signed statement on its way into the ledger.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Saved {
+    place: String,
     dedup: String,
     process: String,
     entry: String,
@@ -43,17 +44,14 @@ pub struct Evidence {
     store: Store,
     /// Set while the outbox may hold statements that the ledger did not take.
     behind: Arc<AtomicBool>,
+    /// Orders the outbox. It starts at 0 because a start empties the outbox first.
+    next: Arc<AtomicU64>,
 }
 
 impl Evidence {
     /// A recorder that signs as `identity`.
     pub fn new(ledger: Arc<Ledger>, identity: Arc<Identity>, store: Store) -> Self {
-        Self { ledger, identity, store, behind: Arc::default() }
-    }
-
-    /// The ledger below.
-    pub fn ledger(&self) -> &Ledger {
-        &self.ledger
+        Self { ledger, identity, store, behind: Arc::default(), next: Arc::default() }
     }
 
     /// Signs a statement and adds it to the batch that saves the state it belongs to.
@@ -64,11 +62,12 @@ impl Evidence {
         let bytes = shuyu_evidence::sign(statement, &self.identity.key, &self.identity.kid)
             .map_err(|error| EvidenceError::Statement(error.to_string()))?;
         let saved = Saved {
+            place: format!("{:020}", self.next.fetch_add(1, Ordering::Relaxed)),
             dedup: Digest::new(HashKind::Sha256, statement.dedup_id()).to_string(),
             process: statement.process.clone(),
             entry: String::from_utf8_lossy(&bytes).into_owned(),
         };
-        batch.put(Table::Outbox, &saved.dedup, &saved)?;
+        batch.put(Table::Outbox, &saved.place, &saved)?;
         Ok(saved)
     }
 
@@ -83,7 +82,7 @@ impl Evidence {
                 self.behind.store(true, Ordering::Release);
                 return Err(error.into());
             }
-            done.delete(Table::Outbox, &statement.dedup);
+            done.delete(Table::Outbox, &statement.place);
         }
         // Losing this write only repeats an append that the ledger recognises.
         self.store.commit_blocking(&done, false)?;
@@ -106,9 +105,12 @@ impl Evidence {
     /// # Errors
     /// [`EvidenceError`] while the ledger still fails.
     pub async fn flush(&self) -> Result<(), EvidenceError> {
-        if self.behind.load(Ordering::Acquire) {
-            self.recover().await?;
-            self.behind.store(false, Ordering::Release);
+        if !self.behind.swap(false, Ordering::AcqRel) {
+            return Ok(());
+        }
+        if let Err(error) = self.recover().await {
+            self.behind.store(true, Ordering::Release);
+            return Err(error);
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! The node's side of the data plane's seam: who may use what, spent and recorded before it is used.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use async_trait::async_trait;
 use base64::Engine as _;
@@ -47,9 +47,12 @@ struct UseRow {
     query: String,
     max_rows: Option<u64>,
     max_bytes: Option<u64>,
+    /// Place of this use among those of the agreement; its permission and its receipt share it.
+    seq: u64,
     reserved_rows: u64,
     reserved_bytes: u64,
-    finished: bool,
+    /// The receipt, once the use has ended.
+    receipt: Option<String>,
 }
 
 /// Decides over uses; one a node.
@@ -63,6 +66,7 @@ pub struct Gatekeeper {
     tokens: AccessTokens,
     locks: KeyedLocks,
     schemas: Mutex<HashMap<String, TableSource>>,
+    this: Weak<Self>,
 }
 
 impl Gatekeeper {
@@ -73,10 +77,21 @@ impl Gatekeeper {
         evidence: Evidence,
         agreements: Agreements,
         transfers: Arc<Transfers>,
-    ) -> Self {
+    ) -> Arc<Self> {
         let tokens = AccessTokens::new(Arc::clone(&own));
         let holdings = Holdings::new(store.clone());
-        Self { own, store, evidence, agreements, holdings, transfers, tokens, locks: KeyedLocks::default(), schemas: Mutex::default() }
+        Arc::new_cyclic(|this| Self {
+            own,
+            store,
+            evidence,
+            agreements,
+            holdings,
+            transfers,
+            tokens,
+            locks: KeyedLocks::default(),
+            schemas: Mutex::default(),
+            this: Weak::clone(this),
+        })
     }
 
     /// Decides one request, with everything it looked at.
@@ -99,9 +114,16 @@ impl Gatekeeper {
         }
     }
 
-    fn grant(&self, caller: &Caller, row: &AgreementRow, permit: Permit, use_id: String) -> Result<Grant, Refused> {
-        let table = self.table(&row.asset)?;
-        Ok(Grant { permit, table, standing: self.agreements.watch(&caller.transfer), use_id })
+    /// Decides with the stream's end already in view: whoever ends the contract or the transfer from here on is heard.
+    fn permitted(&self, caller: &Caller, want: &Want<'_>, usage: UsageRow) -> Result<Grant, Refused> {
+        let standing = self.agreements.watch(&caller.transfer, &caller.agreement);
+        match self.transfers.standing(&caller.transfer) {
+            StreamStanding::Live => {}
+            StreamStanding::Revoked(reason) => return Err(Refused::new(RefusedCode::Revoked, reason)),
+            StreamStanding::Expired => return Err(Refused::new(RefusedCode::Expired, "the transfer is over")),
+        }
+        let (row, permit) = self.decide(caller, want, usage)?;
+        Ok(Grant { permit, table: self.table(&row.asset)?, standing, use_id: String::new() })
     }
 
     fn table(&self, asset: &str) -> Result<TableSource, Refused> {
@@ -112,11 +134,6 @@ impl Gatekeeper {
         let source = row.source().map_err(refused)?;
         self.schemas.lock().unwrap_or_else(PoisonError::into_inner).insert(asset.to_owned(), source.clone());
         Ok(source)
-    }
-
-    /// Forgets what is known of an asset that changed.
-    pub fn forget_asset(&self, asset: &str) {
-        self.schemas.lock().unwrap_or_else(PoisonError::into_inner).remove(asset);
     }
 
     fn statement(&self, act: Act, kind: &str, caller: &CallerRef<'_>, seq: u64, content: &Value) -> Result<Statement, Refused> {
@@ -170,7 +187,7 @@ impl Gatekeeper {
 
 /// The process name under which the uses of an agreement are recorded.
 pub fn usage_process(agreement: &str) -> String {
-    format!("{agreement}/use")
+    format!("use/{agreement}")
 }
 
 struct Want<'a> {
@@ -213,18 +230,30 @@ impl Gate for Gatekeeper {
 
     async fn view(&self, caller: &Caller, ask: &Ask) -> Result<Grant, Refused> {
         let usage = self.usage(&caller.agreement)?;
-        let (row, permit) = self.decide(caller, &Want::of(ask), usage)?;
-        self.grant(caller, &row, permit, String::new())
+        let seen = self.permitted(caller, &Want::of(ask), usage);
+        if let Err(refused) = &seen
+            && is_verdict(refused.code)
+        {
+            self.spawned(caller, ask, |this, caller, ask| {
+                let refused = refused.clone();
+                async move { this.record_refusal(&caller, &ask, &refused).await }
+            })
+            .await?;
+        }
+        seen
     }
 
     async fn open(&self, caller: &Caller, ask: &Ask) -> Result<Grant, Refused> {
-        let opened = self.open_locked(caller, ask).await;
-        if let Err(refused) = &opened
-            && matches!(refused.code, RefusedCode::Forbidden | RefusedCode::Quota | RefusedCode::Revoked | RefusedCode::Expired)
-        {
-            self.record_refusal(caller, ask, refused).await?;
-        }
-        opened
+        self.spawned(caller, ask, |this, caller, ask| async move {
+            let opened = this.open_locked(&caller, &ask).await;
+            if let Err(refused) = &opened
+                && is_verdict(refused.code)
+            {
+                this.record_refusal(&caller, &ask, refused).await?;
+            }
+            opened
+        })
+        .await
     }
 
     async fn reopen(&self, caller: &Caller, use_id: &str) -> Result<Grant, Refused> {
@@ -238,13 +267,53 @@ impl Gate for Gatekeeper {
         let action = Action::from_name(&opened.action).ok_or_else(|| unavailable("unknown action in a stored use"))?;
         let form = opened.form.as_deref().and_then(|word| word.parse().ok());
         let want = Want { action, purpose: opened.purpose.as_deref(), form };
-        let (row, permit) = self.decide(caller, &want, usage)?;
-        self.grant(caller, &row, permit, use_id.to_owned())
+        let grant = self.permitted(caller, &want, usage)?;
+        Ok(Grant { use_id: use_id.to_owned(), ..grant })
     }
 
     async fn spend(&self, use_id: &str, rows: u64, bytes: u64) -> Result<(), Refused> {
+        let (this, use_id) = (self.shared()?, use_id.to_owned());
+        joined(tokio::spawn(async move { this.spend_locked(&use_id, rows, bytes).await })).await
+    }
+
+    async fn finish(&self, use_id: &str, outcome: Outcome) -> Result<Receipt, Refused> {
+        let (this, use_id) = (self.shared()?, use_id.to_owned());
+        joined(tokio::spawn(async move { this.finish_locked(&use_id, outcome).await })).await
+    }
+
+    fn sign_ticket(&self, ticket: &[u8]) -> String {
+        URL_SAFE_NO_PAD.encode(self.own.key.sign(&[TICKET_DOMAIN, ticket].concat()))
+    }
+
+    fn verify_ticket(&self, ticket: &[u8], signature: &str) -> bool {
+        let Ok(signature) = URL_SAFE_NO_PAD.decode(signature) else { return false };
+        self.own.key.public().verify(&[TICKET_DOMAIN, ticket].concat(), &signature).is_ok()
+    }
+}
+
+impl Gatekeeper {
+    fn shared(&self) -> Result<Arc<Self>, Refused> {
+        self.this.upgrade().ok_or_else(|| unavailable("the node is stopping"))
+    }
+
+    /// Runs work that must not be cut short: a caller that hangs up would drop its future between a commit and what
+    /// belongs to it.
+    async fn spawned<T, W>(
+        &self,
+        caller: &Caller,
+        ask: &Ask,
+        work: impl FnOnce(Arc<Self>, Caller, Ask) -> W,
+    ) -> Result<T, Refused>
+    where
+        T: Send + 'static,
+        W: Future<Output = Result<T, Refused>> + Send + 'static,
+    {
+        joined(tokio::spawn(work(self.shared()?, caller.clone(), ask.clone()))).await
+    }
+
+    async fn spend_locked(&self, use_id: &str, rows: u64, bytes: u64) -> Result<(), Refused> {
+        let _guard = self.locks.lock(&self.load_use(use_id)?.agreement).await;
         let mut opened = self.load_use(use_id)?;
-        let _guard = self.locks.lock(&opened.agreement).await;
         let mut usage = self.usage(&opened.agreement)?;
         usage.rows = usage.rows.saturating_add(rows);
         usage.bytes = usage.bytes.saturating_add(bytes);
@@ -262,49 +331,42 @@ impl Gate for Gatekeeper {
         self.store.commit(batch).await.map_err(store_failed)
     }
 
-    async fn finish(&self, use_id: &str, outcome: Outcome) -> Result<Receipt, Refused> {
+    async fn finish_locked(&self, use_id: &str, outcome: Outcome) -> Result<Receipt, Refused> {
+        let _guard = self.locks.lock(&self.load_use(use_id)?.agreement).await;
         let mut opened = self.load_use(use_id)?;
-        let _guard = self.locks.lock(&opened.agreement).await;
+        if let Some(receipt) = opened.receipt {
+            return Ok(Receipt(receipt));
+        }
         let mut usage = self.usage(&opened.agreement)?;
-        usage.seq += 1;
         // What was reserved and did not leave is given back.
         usage.rows = usage.rows.saturating_sub(opened.reserved_rows.saturating_sub(outcome.rows));
         usage.bytes = usage.bytes.saturating_sub(opened.reserved_bytes.saturating_sub(outcome.bytes));
         opened.reserved_rows = outcome.rows;
         opened.reserved_bytes = outcome.bytes;
-        opened.finished = true;
         let content = json!({
-            "agreement": opened.agreement, "use": use_id, "seq": usage.seq, "query": opened.query,
+            "agreement": opened.agreement, "use": use_id, "seq": opened.seq, "query": opened.query,
             "rows": outcome.rows, "bytes": outcome.bytes, "complete": outcome.complete,
             "result": format!("blake3:{}", outcome.result.to_hex()), "by": self.own.did.as_str(),
             "to": opened.consumer,
         });
         let consumer: Did = opened.consumer.parse().map_err(|_| unavailable("a stored use names no DID"))?;
         let caller = CallerRef { agreement: &opened.agreement, consumer };
-        let statement = self.statement(Act::Served, "use.served", &caller, usage.seq, &content)?;
+        let statement = self.statement(Act::Served, "use.served", &caller, opened.seq, &content)?;
+        let payload = base_json::canonical(&content).map_err(|error| unavailable(&error.to_string()))?;
+        let receipt = jws::sign(&self.own.key, &self.own.kid, RECEIPT_TYP, &payload);
+        opened.receipt = Some(receipt.clone());
         let mut batch = Batch::default();
         batch.put(Table::Usage, &opened.agreement, &usage).map_err(store_failed)?;
         batch.put(Table::Uses, use_id, &opened).map_err(store_failed)?;
         self.save(batch, &statement).await?;
-        let payload = base_json::canonical(&content).map_err(|error| unavailable(&error.to_string()))?;
-        Ok(Receipt(jws::sign(&self.own.key, &self.own.kid, RECEIPT_TYP, &payload)))
+        Ok(Receipt(receipt))
     }
 
-    fn sign_ticket(&self, ticket: &[u8]) -> String {
-        URL_SAFE_NO_PAD.encode(self.own.key.sign(&[TICKET_DOMAIN, ticket].concat()))
-    }
-
-    fn verify_ticket(&self, ticket: &[u8], signature: &str) -> bool {
-        let Ok(signature) = URL_SAFE_NO_PAD.decode(signature) else { return false };
-        self.own.key.public().verify(&[TICKET_DOMAIN, ticket].concat(), &signature).is_ok()
-    }
-}
-
-impl Gatekeeper {
     async fn open_locked(&self, caller: &Caller, ask: &Ask) -> Result<Grant, Refused> {
         let _guard = self.locks.lock(&caller.agreement).await;
         let mut usage = self.usage(&caller.agreement)?;
-        let (row, permit) = self.decide(caller, &Want::of(ask), usage)?;
+        let grant = self.permitted(caller, &Want::of(ask), usage)?;
+        let permit = &grant.permit;
         usage.count += 1;
         usage.seq += 1;
         let use_id = format!("urn:uuid:{}", uuid::Uuid::new_v4());
@@ -318,9 +380,10 @@ impl Gatekeeper {
             query: ask.query_digest.to_string(),
             max_rows: permit.limits().max_rows,
             max_bytes: permit.limits().max_bytes,
+            seq: usage.seq,
             reserved_rows: 0,
             reserved_bytes: 0,
-            finished: false,
+            receipt: None,
         };
         let content = json!({
             "agreement": caller.agreement, "use": use_id, "query": ask.query_digest.to_string(),
@@ -330,9 +393,8 @@ impl Gatekeeper {
         let mut batch = Batch::default();
         batch.put(Table::Usage, &caller.agreement, &usage).map_err(store_failed)?;
         batch.put(Table::Uses, &use_id, &opened).map_err(store_failed)?;
-        let grant = self.grant(caller, &row, permit, use_id)?;
         self.save(batch, &statement).await?;
-        Ok(grant)
+        Ok(Grant { use_id, ..grant })
     }
 }
 
@@ -365,6 +427,15 @@ fn refused(problem: Problem) -> Refused {
         404 => Refused::new(RefusedCode::NotFound, problem.detail),
         _ => unavailable(&problem.detail),
     }
+}
+
+async fn joined<T>(work: tokio::task::JoinHandle<Result<T, Refused>>) -> Result<T, Refused> {
+    work.await.unwrap_or_else(|error| Err(unavailable(&error.to_string())))
+}
+
+/// Refusals that are verdicts on the use, and therefore evidence.
+fn is_verdict(code: RefusedCode) -> bool {
+    matches!(code, RefusedCode::Forbidden | RefusedCode::Quota | RefusedCode::Revoked | RefusedCode::Expired)
 }
 
 fn unavailable(detail: &str) -> Refused {

@@ -5,9 +5,10 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use shuyu_data_plane::{ParseFormError, TableSource, schema_from_bytes};
-use shuyu_policy::{Policy, Severity};
+use shuyu_policy::{Finding, Policy, Severity};
 use url::Url;
 
+use crate::agreements::{AgreementRow, Held, Side};
 use crate::problem::Problem;
 use crate::store::{Batch, Store, Table};
 
@@ -145,7 +146,7 @@ impl Holdings {
         check_id("id", &row.id)?;
         let policy = parse_policy(&row.policy)?;
         let findings = shuyu_policy::check(&policy);
-        let words = findings.iter().map(|finding| finding.to_string()).collect::<Vec<_>>();
+        let words = findings.iter().map(described).collect::<Vec<_>>();
         if findings.iter().any(|finding| finding.severity == Severity::Error) {
             return Err(Problem::refused("the policy cannot be enforced as written", words)
                 .hint("`shuyu policy check FILE` explains each finding"));
@@ -231,6 +232,12 @@ impl Holdings {
             return Err(Problem::conflict(format!("asset `{id}` is offered by `{}`", offer.id))
                 .hint("remove the offer first; contracts already made stay as they are"));
         }
+        // A later asset of the same id must not appear under an old contract.
+        let contracts = self.store.list::<AgreementRow>(Table::Agreements, None, usize::MAX)?;
+        let held = |row: &AgreementRow| row.role == Side::Provider && row.held == Held::Active && row.asset == id;
+        if let Some((contract, _)) = contracts.into_iter().find(|(_, row)| held(row)) {
+            return Err(Problem::conflict(format!("contract `{contract}` is about asset `{id}`")).hint("revoke it first"));
+        }
         self.delete(Table::Assets, id).await
     }
 
@@ -286,6 +293,11 @@ pub fn parse_policy(json: &Value) -> Result<Policy, Problem> {
         Problem::refused(format!("the policy is not understood: {error}"), vec![error.to_string()])
             .hint("docs/profile lists every term that can be used")
     })
+}
+
+/// A finding in one line.
+fn described(finding: &Finding) -> String {
+    format!("`{}`: {} ({})", finding.path, finding.what, finding.hint)
 }
 
 /// Identifiers of people's own choosing: 1 to 256 visible ASCII characters.

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use url::Url;
 use shuyu_base::keys::SecretKey;
 use shuyu_base::{Did, UnixMillis};
-use shuyu_credentials::{DidDocument, Relationship, token};
+use shuyu_credentials::{DidDocument, JwsError, Relationship, token};
 use shuyu_resolver::{DidResolver, ResolveError};
 
 use crate::config::Config;
@@ -122,7 +122,7 @@ pub enum AuthError {
     Token(#[from] token::TokenError),
     /// The sender's DID document cannot be had.
     #[error("the sender's DID document cannot be had: {0}")]
-    Resolve(#[from] ResolveError),
+    Resolve(#[from] Arc<ResolveError>),
     /// The token was used before.
     #[error("token refused: `jti` was seen before")]
     Replayed,
@@ -154,7 +154,14 @@ impl Doorkeeper {
         let compact = bearer(authorization).ok_or(AuthError::Missing)?;
         let issuer = token::peek_issuer(compact)?;
         let document = self.resolver.resolve(&issuer).await?;
-        let claims = token::verify(compact, &document, &self.own, now)?;
+        let claims = match token::verify(compact, &document, &self.own, now) {
+            // The sender may have changed its keys since we looked.
+            Err(token::TokenError::Jws(JwsError::UnknownKey { .. })) => {
+                let document = self.resolver.refresh(&issuer).await?;
+                token::verify(compact, &document, &self.own, now)?
+            }
+            other => other?,
+        };
         self.first_use(&claims.issuer, &claims.jti, claims.remember_until())?;
         Ok(claims.issuer)
     }

@@ -31,6 +31,7 @@ mod public;
 mod receipts;
 mod run;
 mod store;
+mod whole;
 
 pub use config::{Config, ConfigError, Role, Tls};
 pub use init::{InitError, InitOptions, MANAGEMENT_KEY_FILE, init};

@@ -62,6 +62,7 @@ pub fn router(parts: Parts) -> Router {
         .merge(exchange::router(parts.desk))
         .merge(ledger::router(parts.ledger))
         .merge(audit::router(parts.auditor));
+    let routes = routes.layer(middleware::from_fn(crate::whole::carried_through));
     guarded(routes, &parts.api_key).merge(parts.metrics.router())
 }
 

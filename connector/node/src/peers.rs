@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde_json::Value;
 use shuyu_base::{Did, UnixMillis, json};
 use shuyu_resolver::{DidResolver, Http, HttpError, ResolveError};
-use shuyu_wire::dsp::{CallbackUrl, decode_versions};
+use shuyu_wire::dsp::{CallbackUrl, ProtocolError, decode_versions};
 use url::Url;
 
 use crate::clock;
@@ -33,7 +33,7 @@ pub enum PeerError {
         /// The peer.
         did: Did,
         /// Why.
-        source: ResolveError,
+        source: Arc<ResolveError>,
     },
     /// Its DID document or version metadata lacks what we need.
     #[error("`{did}` {reason}")]
@@ -74,13 +74,15 @@ pub enum PeerError {
         status: u16,
         /// What it said, cut to a bounded length.
         reason: String,
+        /// Whether the answer is one of the protocol, and so a verdict on the message.
+        definite: bool,
     },
 }
 
 impl PeerError {
     /// Whether the answer is final, so that the same message must not be sent again.
     pub fn is_definite(&self) -> bool {
-        matches!(self, Self::Refused { .. })
+        matches!(self, Self::Refused { definite: true, .. })
     }
 }
 
@@ -185,7 +187,7 @@ impl Peers {
             .map_err(|source| PeerError::NoAnswer { url: url.to_owned(), source })?;
         match response.status {
             200..=299 => Ok(response.body.to_vec()),
-            status => Err(PeerError::Refused { url: url.to_owned(), status, reason: "not served".to_owned() }),
+            status => Err(PeerError::Refused { url: url.to_owned(), status, reason: "not served".to_owned(), definite: false }),
         }
     }
 
@@ -212,16 +214,25 @@ impl Peers {
         match status {
             200..=299 if body.is_empty() => Ok(Value::Null),
             200..=299 => json::parse(body, json::MAX_MESSAGE_BYTES)
-                .map_err(|error| PeerError::Refused { url, status, reason: format!("answer is {error}") }),
+                .map_err(|error| PeerError::Refused { url, status, reason: format!("answer is {error}"), definite: false }),
             503 if error_code(body).as_deref() == Some(BUSY_CODE) => Err(PeerError::Busy { url }),
             408 | 425 | 429 | 500..=599 => Err(PeerError::Later { url, status }),
-            _ => Err(PeerError::Refused { url, status, reason: reason(body) }),
+            _ => Err(PeerError::Refused { url, status, reason: reason(body), definite: is_verdict(status, body) }),
         }
     }
 }
 
 fn parsed(of: &Did, url: &str) -> Result<Url, PeerError> {
     Url::parse(url).map_err(|error| PeerError::Unsuitable { did: of.clone(), reason: format!("gives a bad address: {error}") })
+}
+
+/// A 4xx with an error body of the protocol judges the message; anything else may come from something in between, or be
+/// about the sender and not the message.
+fn is_verdict(status: u16, body: &[u8]) -> bool {
+    let value = json::parse(body, json::MAX_MESSAGE_BYTES);
+    (400..500).contains(&status)
+        && !matches!(status, 401 | 403 | 407)
+        && value.is_ok_and(|value| ProtocolError::decode(&value).is_ok())
 }
 
 fn error_code(body: &[u8]) -> Option<String> {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use axum::{Router, middleware};
 use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
 use shuyu_data_plane::{
@@ -15,6 +15,7 @@ use shuyu_ledger::{Ledger, OpenError};
 use shuyu_resolver::{DidResolver, Http, HttpOptions};
 use shuyu_tlog::NoteSigner;
 use tokio::net::TcpListener;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::transport::{Identity as TlsIdentity, ServerTlsConfig};
@@ -36,7 +37,7 @@ use crate::metrics::Metrics;
 use crate::peers::Peers;
 use crate::receipts::Receipts;
 use crate::store::{Store, StoreError};
-use crate::{clock, dsp_server, management, public};
+use crate::{clock, dsp_server, management, public, whole};
 
 /// How long open requests may take to end after a stop was asked for.
 const GRACE: Duration = Duration::from_secs(10);
@@ -102,22 +103,11 @@ pub enum RunError {
     },
 }
 
-/// Runs the node in `dir` until SIGINT or SIGTERM; then ends open requests and returns.
+/// Runs the node in `dir` until `stop` is cancelled; then ends open requests and returns.
 ///
 /// # Errors
 /// [`RunError`] names the configuration key, file or socket.
-pub async fn run(dir: &Path) -> Result<(), RunError> {
-    let stop = CancellationToken::new();
-    let asked = stop.clone();
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
-        .map_err(|error| RunError::Server { server: "signal", reason: error.to_string() })?;
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = tokio::signal::ctrl_c() => {}
-            _ = terminate.recv() => {}
-        }
-        asked.cancel();
-    });
+pub async fn run(dir: &Path, stop: CancellationToken) -> Result<(), RunError> {
     Node::start(dir, stop).await?.serve().await
 }
 
@@ -176,13 +166,13 @@ impl Node {
         let root = dsp_server::callback_root(&config.public.url).map_err(|problem| RunError::Recover(problem.detail))?;
         let negotiations = Negotiations::new(tools.clone(), agreements.clone(), root.clone(), &config);
         let transfers = Transfers::new(tools.clone(), agreements.clone(), AccessTokens::new(Arc::clone(&identity)), root.clone(), &config);
-        let gate = Arc::new(Gatekeeper::new(
+        let gate = Gatekeeper::new(
             Arc::clone(&identity),
             store.clone(),
             evidence.clone(),
             agreements.clone(),
             Arc::clone(&transfers),
-        ));
+        );
         let engine = engine(dir, &config)?;
         let metrics = Metrics::new(Arc::clone(&ledger));
         let auditor = Auditor::new(dir, store.clone(), Arc::clone(&peers), Arc::clone(&resolver));
@@ -196,10 +186,13 @@ impl Node {
         let spool = Spool::open(&dir.join("spool"), spool_limits(&config))?;
         let pull = Pull { gate: Arc::clone(&gate) as SharedGate, engine: Arc::clone(&engine), spool };
         let data = pull_router(pull.clone());
+        let dsp = dsp
+            .layer(middleware::from_fn(whole::carried_through))
+            .layer(tower::limit::GlobalConcurrencyLimitLayer::new(config.limits.max_requests))
+            .layer(middleware::from_fn(whole::read));
         let public = public::router(&identity, Arc::clone(&ledger), metrics.clone())
             .merge(dsp)
-            .merge(data)
-            .layer(tower::limit::GlobalConcurrencyLimitLayer::new(config.limits.max_requests));
+            .merge(data.layer(tower::limit::GlobalConcurrencyLimitLayer::new(config.limits.max_requests)));
         let desk = Arc::new(management::exchange::Desk {
             negotiations: Arc::clone(&negotiations),
             transfers: Arc::clone(&transfers),
@@ -246,14 +239,24 @@ impl Node {
         let service = FlightSql::new(Arc::clone(&self.gate) as SharedGate, self.engine);
         let flight = serve_flight(service, flight, tls, stop.clone());
         let housekeeping = housekeeping(self.doorkeeper, self.pull, stop.clone());
-        let result = tokio::select! {
-            ended = public => server_ended("public", ended),
-            ended = management => server_ended("management", ended),
-            ended = flight => server_ended("flight", ended.map_err(|error| error.to_string())),
-            () = housekeeping => Ok(()),
-            () = async { stop.cancelled().await; tokio::time::sleep(GRACE).await } => Ok(()),
-        };
+        let mut servers = JoinSet::new();
+        servers.spawn(async move { server_ended("public", public.await) });
+        servers.spawn(async move { server_ended("management", management.await) });
+        servers.spawn(async move { server_ended("flight", flight.await.map_err(|error| error.to_string())) });
+        let housekeeping = tokio::spawn(housekeeping);
+        // The first server that ends, by itself or because a stop was asked for, ends the others.
+        let mut result = first(servers.join_next().await);
         stop.cancel();
+        let rest = async {
+            while let Some(ended) = servers.join_next().await {
+                let ended = first(Some(ended));
+                if result.is_ok() {
+                    result = ended;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(GRACE, rest).await;
+        housekeeping.abort();
         self.tools.tasks.close();
         let _ = tokio::time::timeout(GRACE, self.tools.tasks.wait()).await;
         tracing::info!("stopped");
@@ -335,6 +338,14 @@ fn server_ended(server: &'static str, ended: Result<(), String>) -> Result<(), R
     ended.map_err(|reason| RunError::Server { server, reason })
 }
 
+fn first(ended: Option<Result<Result<(), RunError>, JoinError>>) -> Result<(), RunError> {
+    match ended {
+        Some(Ok(result)) => result,
+        Some(Err(error)) => Err(RunError::Server { server: "one", reason: error.to_string() }),
+        None => Ok(()),
+    }
+}
+
 async fn housekeeping(doorkeeper: Doorkeeper, pull: Pull, stop: CancellationToken) {
     let mut interval = tokio::time::interval(HOUSEKEEPING);
     loop {
@@ -345,10 +356,7 @@ async fn housekeeping(doorkeeper: Doorkeeper, pull: Pull, stop: CancellationToke
                 }
                 pull.sweep().await;
             }
-            () = stop.cancelled() => {
-                // The servers decide when the stop is complete.
-                std::future::pending::<()>().await;
-            }
+            () = stop.cancelled() => return,
         }
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! One driver serves both kinds of process. Nothing here polls: a step ends in an answer, a delivery or a timer.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use serde_json::Value;
@@ -12,7 +12,6 @@ use shuyu_contract_engine::{
     AckError, Act, Assessment, Effect, Machine, Msg, Party, Pid, Proposal, Record, RetryPolicy, SetAsideReason,
 };
 use shuyu_evidence::Statement;
-use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -51,7 +50,6 @@ pub struct Tools {
 }
 
 /// The answer to a message of another node.
-#[derive(Debug)]
 pub enum Answer<K: Kind> {
     /// Done, or done before. The row as it is now.
     Done(Box<Row<K>>),
@@ -73,9 +71,6 @@ pub struct Draft<K: Kind> {
     pub body: Value,
 }
 
-/// What follows from a step, told to the kind's rules after the step is durable.
-pub type Stepped<K> = tokio::sync::mpsc::UnboundedSender<Row<K>>;
-
 /// Runs every process of one kind.
 pub struct Driver<K: Kind> {
     tools: Tools,
@@ -84,6 +79,8 @@ pub struct Driver<K: Kind> {
     live: Mutex<HashMap<String, Machine<K>>>,
     /// Called after a step with the row as saved, outside any lock.
     follow_up: Box<dyn Fn(Row<K>) + Send + Sync>,
+    /// Processes whose saved step waits for the disk.
+    waiting_for_disk: Mutex<HashSet<String>>,
     this: Weak<Self>,
 }
 
@@ -95,6 +92,7 @@ impl<K: Kind> Driver<K> {
             locks: KeyedLocks::default(),
             live: Mutex::default(),
             follow_up,
+            waiting_for_disk: Mutex::default(),
             this: Weak::clone(this),
         })
     }
@@ -294,10 +292,19 @@ impl<K: Kind> Driver<K> {
         self.note_history(row, &machine, before.as_deref());
         let mut saved = Vec::new();
         let mut save = false;
+        // What the other party refuses is not said again by rule: it waits for a person.
+        let mut refused_us = false;
         for effect in &effects {
             match effect {
                 Effect::Save => save = true,
                 Effect::Record(record) => {
+                    match record.act {
+                        Act::Withdrawn => {
+                            refused_us = true;
+                            K::withdrawn(row, record.verb, &self.tools.store, &mut batch)?;
+                        }
+                        Act::Received | Act::Sent => refused_us = false,
+                    }
                     let statement = self.statement(row, record);
                     saved.push(self.tools.evidence.save(&mut batch, &statement).map_err(failed)?);
                 }
@@ -319,7 +326,10 @@ impl<K: Kind> Driver<K> {
         }
         if save {
             batch.put(K::TABLE, &row.pid, row)?;
-            self.tools.store.commit(batch).await?;
+            if let Err(error) = self.tools.store.commit(batch).await {
+                self.try_again_later(&row.pid);
+                return Err(error.into());
+            }
             if let Err(error) = self.tools.evidence.make_durable(&saved).await {
                 self.try_again_later(&row.pid);
                 return Err(failed(error));
@@ -331,7 +341,7 @@ impl<K: Kind> Driver<K> {
         }
         if save {
             self.tools.events.publish(K::NAME, &row.pid, row.machine.state());
-            if !row.machine.has_pending() {
+            if !row.machine.has_pending() && !refused_us {
                 (self.follow_up)(row.clone());
             }
         }
@@ -384,12 +394,17 @@ impl<K: Kind> Driver<K> {
     /// once the ledger works.
     fn try_again_later(&self, pid: &str) {
         self.live.lock().unwrap_or_else(PoisonError::into_inner).remove(pid);
+        if !self.waiting_for_disk.lock().unwrap_or_else(PoisonError::into_inner).insert(pid.to_owned()) {
+            return;
+        }
         let pid = pid.to_owned();
         self.spawn(|driver| async move {
             tokio::select! {
-                () = tokio::time::sleep(LEDGER_RETRY) => driver.tick(&pid).await,
-                () = driver.tools.stopping.cancelled() => {}
+                () = tokio::time::sleep(LEDGER_RETRY) => {}
+                () = driver.tools.stopping.cancelled() => return,
             }
+            driver.waiting_for_disk.lock().unwrap_or_else(PoisonError::into_inner).remove(&pid);
+            driver.tick(&pid).await;
         });
     }
 
@@ -448,7 +463,13 @@ impl<K: Kind> Driver<K> {
             let mut row = self.get(pid)?;
             let mut machine = self.machine(&row)?;
             let effects = machine.on_tick(clock::now());
-            self.perform(&mut row, machine, effects, Batch::default()).await
+            let idle = effects.is_empty() && machine.snapshot().pending.is_none();
+            self.perform(&mut row, machine, effects, Batch::default()).await?;
+            if idle {
+                // A step that was saved before the disk failed has not been followed up.
+                (self.follow_up)(row);
+            }
+            Ok(())
         };
         self.report(pid, step.await);
     }
@@ -467,8 +488,8 @@ impl<K: Kind> Driver<K> {
             Ok(answer) => {
                 let named = named_pid(answer, receiver);
                 machine.on_ack(event, named.as_ref()).or_else(|error| match error {
-                    AckError::NothingPending => Err(error),
                     AckError::NoPeerPid | AckError::OtherProcess => machine.on_no_answer(now, event, random()),
+                    other => Err(other),
                 })
             }
             Err(PeerError::Busy { .. }) => machine.on_busy(now, event, random()),

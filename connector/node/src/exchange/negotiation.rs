@@ -14,12 +14,12 @@ use crate::agreements::{AgreementRow, Agreements, Held, Side};
 use crate::clock;
 use crate::config::Config;
 use crate::exchange::driver::{Answer, Draft, Driver, Tools, path_segment};
-use crate::exchange::row::{Kind, MachineRow, Row};
+use crate::exchange::row::{Kind, MachineRow, Row, process_name};
 use crate::exchange::terms::{as_agreement, as_offer, check_agreement, terms_of};
 use crate::holdings::{Approve, Holdings, parse_policy};
 use crate::locks::KeyedLocks;
 use crate::problem::Problem;
-use crate::store::{Batch, Table};
+use crate::store::{Batch, Store, StoreError, Table};
 
 /// What a negotiation is about.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -76,6 +76,18 @@ impl Kind for Negotiation {
             Some(pid) => format!("/negotiations/{}/{end}", path_segment(pid)),
             None => format!("/negotiations/{end}"),
         }
+    }
+
+    /// A contract whose finalization did not take effect is not in force.
+    fn withdrawn(row: &Row<Self>, verb: Verb, store: &Store, batch: &mut Batch) -> Result<(), StoreError> {
+        let id = row.detail.agreement.as_ref().and_then(|agreement| agreement.get("@id")?.as_str());
+        let (Verb::Finalize, Some(id)) = (verb, id) else { return Ok(()) };
+        if let Some(mut contract) = store.get::<AgreementRow>(Table::Agreements, id)? {
+            contract.held = Held::Terminated;
+            contract.reason = Some("the negotiation was not finalized".to_owned());
+            batch.put(Table::Agreements, id, &contract)?;
+        }
+        Ok(())
     }
 
     fn state_path(pid: &str) -> String {
@@ -169,7 +181,7 @@ impl Negotiations {
             role: Side::Consumer,
             peer: wish.provider.to_string(),
             peer_root: root,
-            process: pid.clone(),
+            process: process_name::<Negotiation>(&self.tools.did, &pid),
             machine: MachineRow::empty(),
             outgoing: None,
             history: Vec::new(),
@@ -207,7 +219,7 @@ impl Negotiations {
             role: Side::Provider,
             peer: consumer.to_string(),
             peer_root: root,
-            process: pid.clone(),
+            process: process_name::<Negotiation>(&self.tools.did, &pid),
             machine: MachineRow::empty(),
             outgoing: None,
             history: Vec::new(),
@@ -234,7 +246,7 @@ impl Negotiations {
     pub async fn approve(&self, pid: &str) -> Result<Row<Negotiation>, Problem> {
         let row = self.driver()?.get(pid)?;
         match (row.role, state(&row)) {
-            (Side::Provider, Some(State::Requested | State::Accepted)) => self.agree(pid).await,
+            (Side::Provider, Some(State::Requested | State::Accepted)) => self.agree(&row).await,
             (Side::Consumer, Some(State::Offered)) => self.say(pid, NegotiationBody::Accepted).await,
             (Side::Provider | Side::Consumer, _) => Err(nothing_waits(&row)),
         }
@@ -298,13 +310,6 @@ impl Negotiations {
         self.tools.peers.check_callback(callback)?;
         let terms = terms_of(&offer.policy)?;
         let dataset = offer.target.clone().unwrap_or_default();
-        let answers = match from {
-            Party::Consumer => self
-                .answers_of(&offer.id, &dataset)
-                .ok_or_else(|| Problem::invalid("`offer.@id`: there is no such offer of this dataset"))?,
-            // What others offer unasked waits for a person.
-            Party::Provider => Approve::Manual,
-        };
         let msg = message
             .to_msg(from, event, Some(terms))
             .ok_or_else(|| Problem::invalid("the sender's process identifier is missing"))?;
@@ -312,16 +317,25 @@ impl Negotiations {
         // One opening message, one negotiation: found again by who sent it and under which identifier.
         let index = format!("negotiation {sender} {theirs}");
         let _guard = self.opening.lock(&index).await;
-        let pid = match self.tools.store.get::<String>(Table::PeerIndex, &index)? {
-            Some(pid) => pid,
-            None => new_pid(),
+        let known = self.tools.store.get::<String>(Table::PeerIndex, &index)?;
+        let answers = match from {
+            // A repeat is a repeat, also when the offer has been withdrawn since.
+            Party::Consumer if known.is_none() => self
+                .answers_of(&offer.id, &dataset)
+                .ok_or_else(|| Problem::invalid("`offer.@id`: there is no such offer of this dataset"))?,
+            // What others offer unasked waits for a person.
+            Party::Consumer | Party::Provider => Approve::Manual,
         };
+        if !theirs.is_ascii() {
+            return Err(Problem::invalid("the process identifier has characters outside ASCII"));
+        }
+        let pid = known.unwrap_or_else(new_pid);
         let row = Row {
             pid: pid.clone(),
             role: Side::from(from.other()),
             peer: sender.to_string(),
             peer_root: callback.as_str().trim_end_matches('/').to_owned(),
-            process: theirs,
+            process: process_name::<Negotiation>(sender, &theirs),
             machine: MachineRow::empty(),
             outgoing: None,
             history: Vec::new(),
@@ -336,7 +350,8 @@ impl Negotiations {
                 agreement: None,
             },
         };
-        let apply = |_: &mut Row<Negotiation>, batch: &mut Batch| {
+        let apply = |row: &mut Row<Negotiation>, batch: &mut Batch| {
+            take_terms(row, offer)?;
             batch.put(Table::PeerIndex, &index, &pid).map_err(|error| error.to_string())
         };
         Ok(self.driver()?.receive(&pid, sender, msg, Some(row), apply).await)
@@ -369,19 +384,13 @@ impl Negotiations {
         let own = self.tools.did.clone();
         let provider = self.provider_of(&row)?;
         let apply = move |row: &mut Row<Negotiation>, batch: &mut Batch| match &message.body {
-            NegotiationBody::Request { offer, .. } | NegotiationBody::Offer { offer, .. } => {
-                if offer.target.as_deref() != Some(row.detail.dataset.as_str()) {
-                    return Err("`offer.target` is another dataset than the one under negotiation".to_owned());
-                }
-                row.detail.terms = offer.policy.clone();
-                Ok(())
-            }
+            NegotiationBody::Request { offer, .. } | NegotiationBody::Offer { offer, .. } => take_terms(row, offer),
             NegotiationBody::Agreement { agreement } => {
                 check_agreement(&agreement.policy, on_table(row), &row.detail.dataset, &provider, &own)?;
                 row.detail.agreement = Some(agreement.policy.clone());
-                Ok(())
+                self.check_agreement_is_new(row, &agreement.id)
             }
-            NegotiationBody::Finalized => put_agreement(row, batch).map_err(|problem| problem.detail),
+            NegotiationBody::Finalized => self.put_agreement(row, batch).map_err(|problem| problem.detail),
             NegotiationBody::Termination(explanation) => {
                 row.error = (!explanation.reason.is_empty()).then(|| explanation.reason.join("; "));
                 Ok(())
@@ -411,7 +420,7 @@ impl Negotiations {
         let pid = row.pid.clone();
         let step = match (row.role, state(&row)) {
             (Side::Provider, Some(State::Requested)) if row.detail.answers == Approve::Auto => self.answer_request(&row).await,
-            (Side::Provider, Some(State::Accepted)) => self.agree(&pid).await.map(|_| ()),
+            (Side::Provider, Some(State::Accepted)) => self.agree(&row).await.map(|_| ()),
             (Side::Provider, Some(State::Verified)) => self.finalize(&pid).await,
             (Side::Consumer, Some(State::Offered)) if row.detail.answers == Approve::Auto => {
                 self.say(&pid, NegotiationBody::Accepted).await.map(|_| ())
@@ -435,12 +444,12 @@ impl Negotiations {
         };
         let requested = parse_policy(on_table(row))?;
         match covers(&parse_policy(&own)?, &requested) {
-            Ok(()) => self.agree(&row.pid).await.map(|_| ()),
+            Ok(()) => self.agree(row).await.map(|_| ()),
             Err(_) if row.detail.counter_offers < self.max_counter_offers => {
                 self.put_terms(&row.pid, own, true).await.map(|_| ())
             }
             Err(differences) => {
-                let words: Vec<String> = differences.iter().map(ToString::to_string).collect();
+                let words: Vec<String> = differences.iter().map(|difference| format!("`{}`: {}", difference.path, difference.what)).collect();
                 self.refuse(&row.pid, &words.join("; ")).await.map(|_| ())
             }
         }
@@ -463,10 +472,14 @@ impl Negotiations {
             .await
     }
 
-    async fn agree(&self, pid: &str) -> Result<Row<Negotiation>, Problem> {
+    /// Agrees to the terms on the table, provided they are those of `seen`: whoever decided may have seen others.
+    async fn agree(&self, seen: &Row<Negotiation>) -> Result<Row<Negotiation>, Problem> {
         let own = self.tools.did.clone();
         self.driver()?
-            .propose(pid, move |row, _| {
+            .propose(&seen.pid, move |row, _| {
+                if row.machine.terms_policy() != seen.machine.terms_policy() {
+                    return Err(Problem::conflict("the terms have changed since").hint("look at the negotiation again"));
+                }
                 let consumer_did: Did = row.peer.parse().map_err(|_| Problem::conflict("the peer has no valid DID"))?;
                 let terms = parse_policy(on_table(row))?;
                 let agreement = as_agreement(&terms, &new_pid(), &row.detail.dataset, &own, &consumer_did, clock::now());
@@ -484,7 +497,7 @@ impl Negotiations {
     async fn finalize(&self, pid: &str) -> Result<(), Problem> {
         self.driver()?
             .propose(pid, |row, batch| {
-                put_agreement(row, batch)?;
+                self.put_agreement(row, batch)?;
                 draft(row, NegotiationBody::Finalized)
             })
             .await
@@ -510,6 +523,34 @@ impl Negotiations {
         offers.into_iter().find(|offer| offer.id == offer_id).map(|offer| offer.approve)
     }
 
+    /// An agreement's identifier is its provider's choice, and must not be that of another contract we hold.
+    fn check_agreement_is_new(&self, row: &Row<Negotiation>, id: &str) -> Result<(), String> {
+        match self.agreements.get(id) {
+            Ok(held) if held.negotiation != row.pid => Err("`agreement.@id` is that of another contract".to_owned()),
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Adds the agreement of a finalized negotiation to the batch that finalizes it.
+    fn put_agreement(&self, row: &Row<Negotiation>, batch: &mut Batch) -> Result<(), Problem> {
+        let agreement =
+            row.detail.agreement.as_ref().ok_or_else(|| Problem::conflict("there is no agreement to finalize"))?;
+        let policy = parse_policy(agreement)?;
+        self.check_agreement_is_new(row, &policy.uid).map_err(Problem::conflict)?;
+        let contract = AgreementRow {
+            id: policy.uid.clone(),
+            role: row.role,
+            peer: row.peer.clone(),
+            asset: row.detail.dataset.clone(),
+            policy: agreement.clone(),
+            signed_at: clock::now().to_string(),
+            negotiation: row.pid.clone(),
+            held: Held::Active,
+            reason: None,
+        };
+        Ok(batch.put(Table::Agreements, &contract.id, &contract)?)
+    }
+
     fn provider_of(&self, row: &Row<Negotiation>) -> Result<Did, Problem> {
         match row.role {
             Side::Provider => Ok(self.tools.did.clone()),
@@ -517,41 +558,19 @@ impl Negotiations {
         }
     }
 
-    /// The agreements made here.
-    pub fn agreements(&self) -> &Agreements {
-        &self.agreements
-    }
-
     /// Our own DID.
     pub fn did(&self) -> &Did {
         &self.tools.did
     }
-
-    /// The callback root we give to others.
-    pub fn own_root(&self) -> &CallbackUrl {
-        &self.own_root
-    }
 }
 
-/// Adds the agreement of a finalized negotiation to the batch that finalizes it.
-///
-/// # Errors
-/// 409 if the negotiation holds no agreement.
-pub fn put_agreement(row: &Row<Negotiation>, batch: &mut Batch) -> Result<(), Problem> {
-    let agreement = row.detail.agreement.as_ref().ok_or_else(|| Problem::conflict("there is no agreement to finalize"))?;
-    let policy = parse_policy(agreement)?;
-    let contract = AgreementRow {
-        id: policy.uid.clone(),
-        role: row.role,
-        peer: row.peer.clone(),
-        asset: row.detail.dataset.clone(),
-        policy: agreement.clone(),
-        signed_at: clock::now().to_string(),
-        negotiation: row.pid.clone(),
-        held: Held::Active,
-        reason: None,
-    };
-    Ok(batch.put(Table::Agreements, &contract.id, &contract)?)
+/// The other party puts terms on the table.
+fn take_terms(row: &mut Row<Negotiation>, offer: &OfferPart) -> Result<(), String> {
+    if offer.target.as_deref() != Some(row.detail.dataset.as_str()) {
+        return Err("`offer.target` is another dataset than the one under negotiation".to_owned());
+    }
+    row.detail.terms = offer.policy.clone();
+    Ok(())
 }
 
 /// The terms on the table: ours if the machine says they were taken up, else the last ones before.

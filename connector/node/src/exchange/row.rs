@@ -3,14 +3,14 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use shuyu_base::Digest;
+use shuyu_base::{Did, Digest};
 use shuyu_contract_engine::{Applied, OfferTerms, Party, Pending, Pid, Protocol, Snapshot, Stage};
 
 use crate::agreements::Side;
-use crate::store::Table;
+use crate::store::{Batch, Store, StoreError, Table};
 
 /// What the driver must know of a protocol beyond its moves.
-pub trait Kind: Protocol + Send + Sync {
+pub trait Kind: Protocol<State: Send + Sync, Verb: Send + Sync> + Send + Sync {
     /// What a row of this kind holds besides the machine.
     type Detail: Clone + Serialize + DeserializeOwned + Send + Sync + 'static;
     /// Where the rows are.
@@ -28,12 +28,17 @@ pub trait Kind: Protocol + Send + Sync {
     fn state_of(name: &str) -> Option<Self::State>;
     /// Path below the receiver's DSP root to which `verb` is posted (DSP 2025-1, HTTPS binding).
     fn path(verb: Self::Verb, receiver: Party, receiver_pid: Option<&str>) -> String;
+    /// What else changes when our message did not take effect after all.
+    ///
+    /// # Errors
+    /// When the store fails.
+    fn withdrawn(row: &Row<Self>, verb: Self::Verb, store: &Store, batch: &mut Batch) -> Result<(), StoreError>;
     /// Path below a party's DSP root at which its view of the process is read.
     fn state_path(pid: &str) -> String;
 }
 
 /// A process of one kind.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(bound = "")]
 pub struct Row<K: Kind> {
     /// Our identifier.
@@ -44,7 +49,7 @@ pub struct Row<K: Kind> {
     pub peer: String,
     /// Root of the other party's DSP binding.
     pub peer_root: String,
-    /// The initiator's identifier: the name of the process in evidence.
+    /// The name of the process in evidence, see [`process_name`].
     pub process: String,
     /// The machine.
     pub machine: MachineRow,
@@ -69,6 +74,14 @@ impl<K: Kind> Row<K> {
             Side::Consumer => (theirs, own),
         })
     }
+}
+
+/// The name both parties give a process in evidence: its kind, the initiator, and the initiator's identifier. The
+/// initiator is part of it, so that no peer can choose a name that another process has.
+pub fn process_name<K: Kind>(initiator: &Did, pid: &str) -> String {
+    let digest = Digest::sha256(initiator.as_str().as_bytes()).to_string();
+    let short: String = digest.chars().skip("sha256:".len()).take(16).collect();
+    format!("{}/{short}/{pid}", K::NAME)
 }
 
 /// One applied message.

@@ -18,11 +18,11 @@ use crate::clock;
 use crate::config::Config;
 use crate::exchange::driver::{Answer, Draft, Driver, Tools, path_segment};
 use crate::exchange::negotiation::new_pid;
-use crate::exchange::row::{Kind, MachineRow, Row};
+use crate::exchange::row::{Kind, MachineRow, Row, process_name};
 use crate::holdings::Holdings;
 use crate::locks::KeyedLocks;
 use crate::problem::Problem;
-use crate::store::{Batch, Table};
+use crate::store::{Batch, Store, StoreError, Table};
 
 /// An access token is renewed when it has less than this left, in milliseconds.
 const RENEW_BEFORE_MS: i64 = 60_000;
@@ -124,6 +124,10 @@ impl Kind for Transfer {
             Some(pid) => format!("/transfers/{}/{end}", path_segment(pid)),
             None => format!("/transfers/{end}"),
         }
+    }
+
+    fn withdrawn(_: &Row<Self>, _: Verb, _: &Store, _: &mut Batch) -> Result<(), StoreError> {
+        Ok(())
     }
 
     fn state_path(pid: &str) -> String {
@@ -240,7 +244,7 @@ impl Transfers {
             role: Side::Consumer,
             peer: contract.peer,
             peer_root: root,
-            process: pid.clone(),
+            process: process_name::<Transfer>(&self.tools.did, &pid),
             machine: MachineRow::empty(),
             outgoing: None,
             history: Vec::new(),
@@ -279,6 +283,9 @@ impl Transfers {
             return Err(no_agreement());
         }
         let theirs = message.consumer_pid.as_str().to_owned();
+        if !theirs.is_ascii() {
+            return Err(Problem::invalid("the process identifier has characters outside ASCII"));
+        }
         let index = format!("transfer {sender} {theirs}");
         let _guard = self.opening.lock(&index).await;
         let pid = match self.tools.store.get::<String>(Table::PeerIndex, &index)? {
@@ -290,7 +297,7 @@ impl Transfers {
             role: Side::Provider,
             peer: sender.to_string(),
             peer_root: callback.as_str().trim_end_matches('/').to_owned(),
-            process: theirs,
+            process: process_name::<Transfer>(sender, &theirs),
             machine: MachineRow::empty(),
             outgoing: None,
             history: Vec::new(),
@@ -319,6 +326,10 @@ impl Transfers {
                 TransferBody::Start { data_address } => {
                     if row.role == Side::Provider && contract.held == Held::Terminated {
                         return Err("the contract has ended".to_owned());
+                    }
+                    let last = row.history.iter().rev().find(|happened| happened.verb == Verb::Suspend.name());
+                    if row.role == Side::Provider && last.is_some_and(|happened| happened.from == Side::Provider) {
+                        return Err("the provider suspended the transfer, and only it can resume it".to_owned());
                     }
                     if let Some(address) = data_address {
                         row.detail.data_address = Some(Address::of(address));
@@ -379,8 +390,12 @@ impl Transfers {
             return Err(Problem::conflict("only the provider can revoke a contract")
                 .hint("a consumer ends its transfers: `shuyu transfer terminate`"));
         }
+        let _guard = self.opening.lock(agreement).await;
         if contract.held == Held::Terminated {
-            return Err(Problem::conflict("the contract has ended already"));
+            // Once more, for those who could not be told the first time.
+            self.agreements.stop_streams_under(agreement, reason);
+            self.end_transfers(agreement, reason).await?;
+            return Ok(contract);
         }
         contract.held = Held::Terminated;
         contract.reason = Some(reason.to_owned());
@@ -392,20 +407,24 @@ impl Transfers {
         };
         let saved = self.tools.evidence.save(&mut batch, &statement).map_err(failed)?;
         self.tools.store.commit(batch).await?;
-        let transfers = self.of_agreement(agreement)?;
-        for row in &transfers {
-            self.agreements.stop_streams(&row.pid, reason);
-        }
+        self.agreements.stop_streams_under(agreement, reason);
         self.tools.evidence.make_durable(&[saved]).await.map_err(failed)?;
         self.tools.events.publish("contract", agreement, Some("terminated"));
-        for row in transfers {
+        self.end_transfers(agreement, reason).await?;
+        Ok(contract)
+    }
+
+    /// Tells the consumer of every transfer; one that fails stops no other.
+    async fn end_transfers(&self, agreement: &str, reason: &str) -> Result<(), Problem> {
+        let mut failure = None;
+        for row in self.of_agreement(agreement)? {
             match self.say(&row.pid, Verb::Terminate, reason).await {
                 Ok(_) => {}
                 Err(problem) if problem.status == axum::http::StatusCode::CONFLICT => {}
-                Err(problem) => return Err(problem),
+                Err(problem) => failure = Some(problem),
             }
         }
-        Ok(contract)
+        failure.map_or(Ok(()), Err)
     }
 
     fn revocation(&self, contract: &AgreementRow) -> Result<Statement, Problem> {
@@ -584,11 +603,6 @@ impl Transfers {
         }
         let (bearer, expires) = self.tokens.issue(caller, pid, &row.detail.agreement, clock::now());
         Ok(json!({ "bearer": bearer, "expires_at": expires.to_string() }))
-    }
-
-    /// The agreements the transfers stand on.
-    pub fn agreements(&self) -> &Agreements {
-        &self.agreements
     }
 }
 

@@ -5,14 +5,18 @@ use std::time::Duration;
 
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
+use axum::response::sse::{self, Sse};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use futures::{Stream, StreamExt as _};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use shuyu_base::{Did, UnixMillis};
 use shuyu_contract_engine::transfer::Verb;
 use shuyu_contract_engine::{Negotiation, Transfer};
 use shuyu_policy::{Action, Lang, Limits, LiveAgreement, Request, Standing, Usage, authorize};
+use tokio_stream::wrappers::BroadcastStream;
+use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 
 use crate::agreements::{AgreementRow, Agreements, Side, last_end};
 use crate::clock;
@@ -70,6 +74,7 @@ pub fn router(desk: Arc<Desk>) -> Router {
         .route("/transfers/{id}/access", get(access))
         .route("/transfers/{id}/{verb}", post(say))
         .route("/receipts", post(receipt))
+        .route("/events", get(events))
         .with_state(desk)
 }
 
@@ -420,6 +425,21 @@ async fn say(
     };
     let row = desk.transfers.say(&id, verb, &body.checked()?).await?;
     Ok(Json(transfer_json(&row)))
+}
+
+/// Everything that happens from now on, as server-sent events.
+async fn events(State(desk): State<Arc<Desk>>) -> Sse<impl Stream<Item = Result<sse::Event, std::convert::Infallible>>> {
+    let heard = BroadcastStream::new(desk.events.subscribe());
+    let told = heard.map(|event| {
+        Ok(match event {
+            Ok(event) => {
+                let data = json!({ "id": event.id, "state": event.state });
+                sse::Event::default().event(event.kind).data(data.to_string())
+            }
+            Err(BroadcastStreamRecvError::Lagged(missed)) => sse::Event::default().event("missed").data(missed.to_string()),
+        })
+    });
+    Sse::new(told).keep_alive(sse::KeepAlive::default())
 }
 
 #[derive(Deserialize)]

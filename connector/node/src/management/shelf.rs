@@ -41,17 +41,27 @@ pub fn router(shelf: Arc<Shelf>) -> Router {
 }
 
 async fn list_assets(State(shelf): State<Arc<Shelf>>) -> Result<Json<Value>, Problem> {
-    Ok(Json(json!({ "items": shelf.holdings.assets()?, "next": null })))
+    let assets = shelf.holdings.assets()?;
+    Ok(Json(json!({ "items": assets.iter().map(shown).collect::<Vec<_>>(), "next": null })))
 }
 
-async fn show_asset(State(shelf): State<Arc<Shelf>>, Path(id): Path<String>) -> Result<Json<Asset>, Problem> {
-    shelf.holdings.asset(&id).map(Json)
+async fn show_asset(State(shelf): State<Arc<Shelf>>, Path(id): Path<String>) -> Result<Json<Value>, Problem> {
+    Ok(Json(shown(&shelf.holdings.asset(&id)?)))
+}
+
+/// An asset without what only the node itself reads.
+fn shown(asset: &Asset) -> Value {
+    json!({
+        "id": asset.id, "title": asset.title, "description": asset.description, "keywords": asset.keywords,
+        "table": asset.table, "location": asset.location, "format": asset.format, "schema": asset.schema,
+        "issued": asset.issued,
+    })
 }
 
 async fn add_asset(
     State(shelf): State<Arc<Shelf>>,
     Body(mut asset): Body<Asset>,
-) -> Result<(StatusCode, Json<Asset>), Problem> {
+) -> Result<(StatusCode, Json<Value>), Problem> {
     asset.location = absolute(&shelf.dir, &asset.location)?;
     asset.arrow_schema = String::new();
     let schema = shelf
@@ -67,7 +77,7 @@ async fn add_asset(
         .iter()
         .map(|field| Column { name: field.name().clone(), kind: field.data_type().to_string() })
         .collect();
-    Ok((StatusCode::CREATED, Json(shelf.holdings.add_asset(asset).await?)))
+    Ok((StatusCode::CREATED, Json(shown(&shelf.holdings.add_asset(asset).await?))))
 }
 
 async fn remove_asset(State(shelf): State<Arc<Shelf>>, Path(id): Path<String>) -> Result<StatusCode, Problem> {
