@@ -1,0 +1,1 @@
+//! House rules as tests: floors, file lengths, names. Everything is in `tests/house.rs`.
