@@ -396,7 +396,12 @@ fn parameter_schema(plan: &LogicalPlan) -> Result<SchemaRef, DataFusionError> {
 /// A failure of planning over the visible columns: its words may pass. Everything else becomes a code.
 fn invalid(query: &str, error: &DataFusionError) -> QueryError {
     match error.find_root() {
-        DataFusionError::Plan(words) | DataFusionError::NotImplemented(words) => QueryError::Invalid(words.clone()),
+        DataFusionError::Plan(words) | DataFusionError::NotImplemented(words) => {
+            // The suggestion for a function is picked by the order of a hash table: chance has no place in an answer.
+            let words =
+                if words.starts_with("Invalid function") { words.lines().next() } else { None }.unwrap_or(words);
+            QueryError::Invalid(words.to_owned())
+        }
         DataFusionError::SchemaError(cause, _) => QueryError::Invalid(cause.to_string()),
         DataFusionError::SQL(cause, _) => QueryError::Invalid(cause.to_string()),
         DataFusionError::Collection(errors) => match errors.first() {

@@ -55,7 +55,7 @@ pub enum SourceError {
         /// The table's location.
         location: url::Url,
         /// The cause.
-        source: DataFusionError,
+        source: Box<DataFusionError>,
     },
 }
 
@@ -72,7 +72,7 @@ pub(crate) struct Files {
 impl Files {
     /// Lists the files in the order of their paths and settles the columns.
     pub(crate) async fn open(source: &TableSource, state: &dyn Session) -> Result<Self, SourceError> {
-        let failed = |error| SourceError::Read { location: source.location.clone(), source: error };
+        let failed = |error| SourceError::Read { location: source.location.clone(), source: Box::new(error) };
         if source.location.scheme() == "file" && source.location.has_host() {
             return Err(SourceError::UnknownStore(source.location.clone()));
         }
@@ -106,6 +106,8 @@ impl Files {
         let config = FileScanConfigBuilder::new(self.store_url.clone(), file_source)
             .with_file_groups(self.units())
             .with_projection_indices(Some(columns.to_vec()))?
+            // Otherwise a partition may take over another's files, and rows change places with the timing.
+            .with_preserve_order(true)
             .build();
         let scan = format.create_physical_plan(state, config).await?;
         match self.source.format {
@@ -142,8 +144,10 @@ async fn list(
     store: &dyn ObjectStore,
     source: &TableSource,
 ) -> Result<Vec<ObjectMeta>, SourceError> {
-    let failed =
-        |error: object_store::Error| SourceError::Read { location: source.location.clone(), source: error.into() };
+    let failed = |error: object_store::Error| SourceError::Read {
+        location: source.location.clone(),
+        source: Box::new(error.into()),
+    };
     if !url.is_collection() {
         return Ok(vec![store.head(url.prefix()).await.map_err(failed)?]);
     }

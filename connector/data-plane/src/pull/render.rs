@@ -34,9 +34,9 @@ pub(super) async fn render(
 
 enum Rendering {
     Parquet(Box<ArrowWriter<Writer>>),
-    Csv(csv::Writer<Writer>),
+    Csv(Box<csv::Writer<Writer>>),
     Arrow(Box<StreamWriter<Writer>>),
-    Json(LineDelimitedWriter<Writer>),
+    Json(Box<LineDelimitedWriter<Writer>>),
 }
 
 impl Rendering {
@@ -54,13 +54,13 @@ impl Rendering {
                 let mut writer = csv::Writer::new(writer);
                 // An answer without rows still has a header line.
                 writer.write(&RecordBatch::new_empty(schema.clone())).map_err(|error| cannot(&error))?;
-                Self::Csv(writer)
+                Self::Csv(Box::new(writer))
             }
             Form::Arrow | Form::Flight => {
                 let writer = StreamWriter::try_new(writer, schema).map_err(|error| cannot(&error))?;
                 Self::Arrow(Box::new(writer))
             }
-            Form::Json => Self::Json(LineDelimitedWriter::new(writer)),
+            Form::Json => Self::Json(Box::new(LineDelimitedWriter::new(writer))),
         })
     }
 

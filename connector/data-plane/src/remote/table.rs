@@ -26,6 +26,9 @@ use futures::{StreamExt, TryStreamExt};
 
 use super::{Provider, RemoteError};
 
+/// Rows up to which an answer with a limit is taken whole.
+const MAX_SHORT_ROWS: usize = 65_536;
+
 /// A table at a provider. Projection, simple filters and limits travel to the provider as SQL.
 #[derive(Debug)]
 pub struct RemoteTable {
@@ -159,7 +162,8 @@ impl TableProvider for RemoteTable {
         // A count needs rows but no column; the provider is asked for one, which is dropped here.
         let asked = if schema.fields().is_empty() { self.schema.project(&[0])? } else { schema.as_ref().clone() };
         let sql = self.sql(&asked, filters, limit)?;
-        let partition = Arc::new(Remote { provider: self.provider.clone(), sql, schema: schema.clone() });
+        let is_short = limit.is_some_and(|rows| rows <= MAX_SHORT_ROWS);
+        let partition = Arc::new(Remote { provider: self.provider.clone(), sql, schema: schema.clone(), is_short });
         let partitions: Vec<Arc<dyn PartitionStream>> = vec![partition];
         Ok(Arc::new(StreamingTableExec::try_new(schema, partitions, None, Vec::new(), false, None)?))
     }
@@ -171,6 +175,8 @@ struct Remote {
     provider: Provider,
     sql: String,
     schema: SchemaRef,
+    /// Whether the answer is taken whole. A local `LIMIT` would drop a stream before its receipt has come.
+    is_short: bool,
 }
 
 impl PartitionStream for Remote {
@@ -181,12 +187,20 @@ impl PartitionStream for Remote {
     fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
         let (provider, sql, schema) = (self.provider.clone(), self.sql.clone(), self.schema.clone());
         let is_count = schema.fields().is_empty();
-        let batches = futures::stream::once(async move { provider.query(&sql).await }).try_flatten().map(
-            move |batch: Result<RecordBatch, RemoteError>| {
+        let is_short = self.is_short;
+        let answer = async move {
+            let stream = provider.query(&sql).await?;
+            if is_short {
+                let batches = stream.collect().await?;
+                return Ok(futures::stream::iter(batches.into_iter().map(Ok)).boxed());
+            }
+            Ok::<_, RemoteError>(stream.boxed())
+        };
+        let batches =
+            futures::stream::once(answer).try_flatten().map(move |batch: Result<RecordBatch, RemoteError>| {
                 let batch = batch.map_err(DataFusionError::from)?;
                 if is_count { Ok(batch.project(&[])?) } else { Ok(batch) }
-            },
-        );
+            });
         Box::pin(RecordBatchStreamAdapter::new(schema, batches))
     }
 }

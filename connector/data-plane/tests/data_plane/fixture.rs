@@ -203,7 +203,6 @@ impl Gate for TestGate {
 /// A holder's node: gate, engine and a Flight server on loopback.
 pub struct Holder {
     pub gate: Arc<TestGate>,
-    pub engine: Arc<Engine>,
     pub flight: Url,
     stop: CancellationToken,
 }
@@ -225,8 +224,8 @@ impl Holder {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let flight = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
         let stop = CancellationToken::new();
-        tokio::spawn(serve_flight(FlightSql::new(gate.clone(), engine.clone()), listener, None, stop.clone()));
-        Self { gate, engine, flight, stop }
+        tokio::spawn(serve_flight(FlightSql::new(gate.clone(), engine), listener, None, stop.clone()));
+        Self { gate, flight, stop }
     }
 
     pub async fn connect(&self, token: &str) -> Provider {

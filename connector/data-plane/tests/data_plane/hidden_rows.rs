@@ -160,7 +160,7 @@ async fn csv_and_json_hide_as_parquet_does() {
                         writeln!(text, "b,oops,oops,{note},N,s").unwrap();
                     }
                     Format::Csv => writeln!(text, "{tenant},{id},{salary},{note},Name {id},s{id}").unwrap(),
-                    _ => writeln!(text, r#"{{"tenant":"{tenant}","id":{id},"salary":{salary},"note":"{note}","name":"Name {id}","ssn":"s"}}"#).unwrap(),
+                    Format::Parquet | Format::NdJson => writeln!(text, r#"{{"tenant":"{tenant}","id":{id},"salary":{salary},"note":"{note}","name":"Name {id}","ssn":"s"}}"#).unwrap(),
                 }
             }
             let path = dir.path().join(format!("{seed}.{extension}"));
