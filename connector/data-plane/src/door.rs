@@ -48,6 +48,7 @@ impl DoorError {
                 QueryError::Guard(GuardError::NotAQuery(_) | GuardError::NotAllowed(_)) => {
                     (Code::PermissionDenied, 403, "statement-not-allowed")
                 }
+                QueryError::Guard(GuardError::Unavailable) => (Code::Unavailable, 503, "unavailable"),
                 QueryError::Guard(_) | QueryError::Invalid(_) => (Code::InvalidArgument, 400, "statement-invalid"),
                 QueryError::Unreadable { .. } => (Code::Internal, 500, "table-unreadable"),
                 QueryError::Failed { .. } => (Code::Internal, 500, "query-failed"),

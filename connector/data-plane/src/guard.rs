@@ -35,6 +35,9 @@ const MAX_SELECTS: usize = 64;
 /// Most table references in one statement.
 const MAX_RELATIONS: usize = 64;
 
+/// Stack on which a statement is read: 4 KiB for every level that [`MAX_TOKENS`] can make.
+const STACK_BYTES: usize = 64 << 20;
+
 /// Longest result of `lpad` and `rpad`.
 const MAX_PAD: u64 = 4096;
 
@@ -64,6 +67,9 @@ pub enum GuardError {
     /// A query using something that is not allowed under a contract.
     #[error("{0} is not allowed here")]
     NotAllowed(&'static str),
+    /// The node has no thread to read it with.
+    #[error("the statement cannot be read now; try again later")]
+    Unavailable,
 }
 
 /// Parses a statement and lets it in or not. Names of visible columns written without quotes match in any case.
@@ -74,6 +80,15 @@ pub fn admit(sql: &str, visible: &Schema) -> Result<Statement, GuardError> {
     if sql.len() > MAX_SQL_BYTES {
         return Err(GuardError::TooLarge { what: "bytes", found: sql.len(), limit: MAX_SQL_BYTES });
     }
+    // A long chain of operators makes a tree thousands of levels deep, which is walked and dropped recursively.
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
+        let reader = thread.spawn_scoped(scope, || read(sql, visible)).map_err(|_| GuardError::Unavailable)?;
+        reader.join().map_err(|_| GuardError::Unavailable)?
+    })
+}
+
+fn read(sql: &str, visible: &Schema) -> Result<Statement, GuardError> {
     let dialect = GenericDialect {};
     let syntax = |error: &dyn std::fmt::Display| GuardError::Syntax(error.to_string());
     let tokens = Tokenizer::new(&dialect, sql).tokenize().map_err(|error| syntax(&error))?;

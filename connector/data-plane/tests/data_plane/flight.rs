@@ -101,6 +101,16 @@ async fn tickets_are_bound_signed_and_soon_over() {
     assert_eq!(holder.gate.uses(), 1);
 }
 
+proptest::proptest! {
+    #[test]
+    fn any_bytes_are_no_ticket(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200)) {
+        let table = source(std::path::Path::new("/nowhere"), Format::Parquet);
+        let gate = crate::fixture::TestGate::new(&TENANT_A, table);
+        let caller = futures::executor::block_on(gate.authenticate(ALICE)).unwrap();
+        proptest::prop_assert!(shuyu_data_plane::Ticket::open(&bytes, gate.as_ref(), &caller, now()).is_err());
+    }
+}
+
 async fn read_ticket(holder: &Holder, text: &str) -> shuyu_data_plane::Ticket {
     let caller = holder.gate.authenticate(ALICE).await.unwrap();
     shuyu_data_plane::Ticket::open(text.as_bytes(), holder.gate.as_ref(), &caller, now()).unwrap()
