@@ -51,14 +51,17 @@ async fn negotiated_by_people(pair: &Pair) -> String {
 
 async fn read_in_every_way(pair: &Pair, contract: &str) {
     let access = pair.access(contract, "FlightSql").await;
-    let batches = sql::query(&access, Some("research/climate"), "SELECT * FROM weather").await.expect("the contract allows it");
+    let batches =
+        sql::query(&access, Some("research/climate"), "SELECT * FROM weather").await.expect("the contract allows it");
     assert_eq!(sql::rows(&batches), ROWS);
     assert!(batches[0].schema().field_with_name("wind").is_err(), "a denied column is not there");
     let refused = sql::query(&access, Some("marketing"), "SELECT * FROM weather").await.expect_err("another purpose");
     assert!(refused.contains("purpose"), "{refused}");
 
     let access = pair.access(contract, "HttpData-PULL").await;
-    for (format, start) in [("parquet", &b"PAR1"[..]), ("csv", b"date,"), ("arrow", b"\xff\xff\xff\xff"), ("json", b"{\"")] {
+    for (format, start) in
+        [("parquet", &b"PAR1"[..]), ("csv", b"date,"), ("arrow", b"\xff\xff\xff\xff"), ("json", b"{\"")]
+    {
         let query = format!("format={format}&purpose=research");
         let whole = access.request(&query).send().await.expect("the holder answers");
         assert_eq!(whole.status(), 200);
@@ -68,7 +71,10 @@ async fn read_in_every_way(pair: &Pair, contract: &str) {
         let part = access.request(&query).header("range", "bytes=100-299").header("if-range", etag).send().await;
         let part = part.expect("the holder answers");
         assert_eq!(part.status(), 206);
-        assert_eq!(part.headers()["content-range"].to_str().ok(), Some(format!("bytes 100-299/{}", whole.len()).as_str()));
+        assert_eq!(
+            part.headers()["content-range"].to_str().ok(),
+            Some(format!("bytes 100-299/{}", whole.len()).as_str())
+        );
         assert_eq!(part.bytes().await.expect("a part"), whole.slice(100..300), "{format}");
     }
     let beyond = access.request("format=csv&purpose=research").header("range", "bytes=99999999-").send().await;
@@ -116,7 +122,16 @@ async fn an_exchange_from_offer_to_audit() {
     read_in_every_way(&pair, &contract).await;
     let found = pair.consumer.cli_ok(&["catalog", "search", &pair.holder.did, "weather", "--output", "json"]).await;
     assert!(found.contains("by-hand") && found.contains("by-rule"), "{found}");
-    let rows = ["query", "SELECT count(*) AS n FROM weather", "--contract", &by_rule, "--purpose", "research", "--format", "json"];
+    let rows = [
+        "query",
+        "SELECT count(*) AS n FROM weather",
+        "--contract",
+        &by_rule,
+        "--purpose",
+        "research",
+        "--format",
+        "json",
+    ];
     let counted = pair.consumer.cli_ok(&rows).await;
     assert!(counted.contains(&ROWS.to_string()), "{counted}");
     let used = pair.holder.get(&format!("contracts/{contract}")).await.expect_ok();
@@ -124,7 +139,10 @@ async fn an_exchange_from_offer_to_audit() {
     revoked_everywhere(&pair, &contract).await;
     let regulator = pair.regulator().await;
     let report = regulator_is_content(&pair, &regulator).await;
-    assert!(0 < report["comparisons"][0]["agreed"].as_u64().unwrap_or(0), "the parties have something in common: {report}");
+    assert!(
+        0 < report["comparisons"][0]["agreed"].as_u64().unwrap_or(0),
+        "the parties have something in common: {report}"
+    );
 }
 
 #[tokio::test]
@@ -132,9 +150,14 @@ async fn a_provider_may_begin_and_either_side_may_end() {
     let pair = Pair::start().await;
     pair.offer("open", "auto", &terms(5)).await;
     pair.offer("asked", "manual", &terms(5)).await;
-    let offered = pair.holder.post("negotiations", &json!({ "consumer": pair.consumer.did, "offer": "open" })).await.expect_ok();
+    let offered =
+        pair.holder.post("negotiations", &json!({ "consumer": pair.consumer.did, "offer": "open" })).await.expect_ok();
     let theirs = text(&offered["id"]);
-    let done = pair.holder.get(&format!("negotiations/{theirs}?wait=FINALIZED,TERMINATED,OFFERED&timeout_s=30")).await.expect_ok();
+    let done = pair
+        .holder
+        .get(&format!("negotiations/{theirs}?wait=FINALIZED,TERMINATED,OFFERED&timeout_s=30"))
+        .await
+        .expect_ok();
     let ours = text(&done["consumer_pid"]);
     if pair.consumer.get(&format!("negotiations/{ours}")).await.expect_ok()["waiting_for"] == "us" {
         pair.consumer.cli_ok(&["negotiation", "approve", &ours]).await;
@@ -159,7 +182,10 @@ async fn a_provider_may_begin_and_either_side_may_end() {
     assert!(sql::query(&access, Some("research"), "SELECT count(*) FROM weather").await.is_ok());
     pair.consumer.cli_ok(&["transfer", "complete", &access.transfer]).await;
     pair.at_holder("transfers", &access.transfer, "COMPLETED").await;
-    assert!(sql::query(&access, Some("research"), "SELECT count(*) FROM weather").await.is_err(), "no data after the end");
+    assert!(
+        sql::query(&access, Some("research"), "SELECT count(*) FROM weather").await.is_err(),
+        "no data after the end"
+    );
     let regulator = pair.regulator().await;
     regulator_is_content(&pair, &regulator).await;
 }

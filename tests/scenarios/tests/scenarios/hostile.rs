@@ -30,7 +30,7 @@ pub async fn still_serves(node: &Node, honest: &Rogue) {
 fn is_error(answer: &Answer, status: u16, kind: &str, about: &str) {
     assert_eq!(answer.status, status, "{about}: {}", answer.text);
     assert_eq!(answer.body["@type"], kind, "{about}: {}", answer.text);
-    assert!(answer.text.contains(about), "the reason names `{about}`: {}", answer.text);
+    assert!(answer.text.to_uppercase().contains(&about.to_uppercase()), "the reason names `{about}`: {}", answer.text);
 }
 
 const ERROR: &str = "ContractNegotiationError";
@@ -42,21 +42,26 @@ async fn what_is_no_message_is_refused_and_changes_nothing() {
     let good = rogue.request_message(&node, "weather", "open", &rogue.root).await;
     let deep = format!("{{\"@context\":{}{}}}", "[".repeat(50_000), "]".repeat(50_000));
     let twice = good.to_string().replacen('{', &format!("{{\"consumerPid\":\"{}\",", urn()), 1);
-    let raw: [(&str, Vec<u8>, u16); 7] = [
-        ("not JSON", b"{\"@context\": oops".to_vec(), 400),
-        ("empty", Vec::new(), 400),
-        ("not UTF-8", b"{\"a\":\"\xff\xfe\"}".to_vec(), 400),
-        ("an array", b"[]".to_vec(), 400),
-        ("nested 50,000 deep", deep.into_bytes(), 400),
-        ("a name twice", twice.into_bytes(), 400),
-        ("2 MiB", format!("{{\"a\":\"{}\"}}", "x".repeat(2 << 20)).into_bytes(), 413),
+    let raw: [(&str, Vec<u8>); 6] = [
+        ("not JSON", b"{\"@context\": oops".to_vec()),
+        ("empty", Vec::new()),
+        ("not UTF-8", b"{\"a\":\"\xff\xfe\"}".to_vec()),
+        ("an array", b"[]".to_vec()),
+        ("nested 50,000 deep", deep.into_bytes()),
+        ("a name twice", twice.into_bytes()),
     ];
-    for (what, bytes, status) in raw {
+    for (what, bytes) in raw {
         let answer = rogue.send_bytes(&node, "/negotiations/request", bytes).await;
-        assert_eq!(answer.status, status, "{what}: {}", answer.text);
+        assert_eq!(answer.status, 400, "{what}: {}", answer.text);
         assert_eq!(answer.body["@type"], ERROR, "{what}: {}", answer.text);
         still_serves(&node, &rogue).await;
     }
+    // Too large to be read at all, so it is of no protocol yet.
+    let large = format!("{{\"a\":\"{}\"}}", "x".repeat(2 << 20)).into_bytes();
+    let answer = rogue.send_bytes(&node, "/negotiations/request", large).await;
+    assert_eq!((answer.status, answer.body["status"].as_u64()), (413, Some(413)), "{}", answer.text);
+    assert!(answer.text.contains("1 MiB"), "{}", answer.text);
+    still_serves(&node, &rogue).await;
     let wrong: [(&str, &str, Value); 8] = [
         ("@context", "@context", json!(["https://example.org/other.jsonld"])),
         ("@type", "@type", json!("ContractAgreementMessage")),
@@ -65,7 +70,11 @@ async fn what_is_no_message_is_refused_and_changes_nothing() {
         ("consumerPid", "consumerPid", json!("x".repeat(100_000))),
         ("callbackAddress", "callbackAddress", Value::Null),
         ("offer", "offer", json!("open")),
-        ("offer", "offer", json!({ "@id": "open", "@type": "Offer", "target": "weather", "permission": [{ "action": "teleport" }] })),
+        (
+            "teleport",
+            "offer",
+            json!({ "@id": "open", "@type": "Offer", "target": "weather", "permission": [{ "action": "teleport" }] }),
+        ),
     ];
     for (about, member, value) in wrong {
         let mut message = good.clone();
@@ -116,13 +125,13 @@ async fn messages_out_of_turn_are_refused_and_repeats_are_done_once() {
     })
     .await;
     rogue.send(&node, &path("agreement/verification"), &verification).await.expect(200);
-    let answer = rogue.send(&node, &path("termination"), &Rogue::message("ContractNegotiationTerminationMessage", &ours, &theirs)).await;
+    let answer = rogue
+        .send(&node, &path("termination"), &Rogue::message("ContractNegotiationTerminationMessage", &ours, &theirs))
+        .await;
     is_error(&answer, 400, ERROR, "FINALIZED");
     let statements = node.statements().await;
-    let verified = statements.iter().filter(|statement| statement["kind"] == "negotiation.verify").count();
-    assert_eq!(verified, 1, "a repeat is acknowledged again, not done again");
     let sequence: Vec<u64> = statements.iter().filter_map(|statement| statement["seq"].as_u64()).collect();
-    assert_eq!(sequence, [1, 2, 3, 4], "refused messages leave no gap");
+    assert_eq!(sequence, [1, 2, 3, 4], "refused messages leave no gap, a repeat is not done again: {statements:#?}");
     assert_eq!(node.items("contracts").await.len(), 1);
     still_serves(&node, &rogue).await;
 }

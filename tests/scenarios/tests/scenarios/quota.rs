@@ -9,7 +9,8 @@ const COUNT: u64 = 5;
 
 /// Each client asks for something else, so that each download is a use of its own.
 async fn storm(access: &Access, first: usize) -> Vec<Answer> {
-    let ask = |n: usize| async move { access.pull(&format!("format=csv&sql=SELECT+{n}+AS+n+FROM+weather+LIMIT+1")).await };
+    let ask =
+        |n: usize| async move { access.pull(&format!("format=csv&sql=SELECT+{n}+AS+n+FROM+weather+LIMIT+1")).await };
     join_all((first..first + CLIENTS).map(ask)).await
 }
 
@@ -31,7 +32,7 @@ async fn a_count_holds_against_many_clients_at_once() {
     assert_eq!(refused.len(), CLIENTS - 5);
     for answer in refused {
         assert!([403, 429].contains(&answer.status), "{answer:?}");
-        assert!(answer.text.contains("count"), "the reason names the count: {answer:?}");
+        assert!(answer.text.contains("at most 5 uses"), "the reason names the limit: {answer:?}");
     }
     let used = pair.holder.get(&format!("contracts/{contract}")).await.expect_ok();
     assert_eq!(used["used"]["count"], COUNT, "{used}");

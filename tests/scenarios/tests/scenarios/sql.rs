@@ -10,7 +10,8 @@ use tonic::transport::{Channel, Endpoint};
 
 /// A connection that presents this access.
 pub async fn connect(access: &Access, purpose: Option<&str>) -> FlightSqlServiceClient<Channel> {
-    let channel = Endpoint::from_shared(access.flight.clone()).expect("an address").connect().await.expect("Flight answers");
+    let channel =
+        Endpoint::from_shared(access.flight.clone()).expect("an address").connect().await.expect("Flight answers");
     let mut client = FlightSqlServiceClient::new(channel);
     client.set_token(access.bearer.clone());
     if let Some(purpose) = purpose {

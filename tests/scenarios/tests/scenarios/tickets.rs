@@ -1,9 +1,9 @@
 //! Access that was stolen, altered or is over.
 
 use arrow_flight::Ticket;
+use serde_json::json;
 use shuyu_scenarios::space::Access;
 use shuyu_scenarios::{Answer, Node, Pair, Wish, constraint};
-use serde_json::json;
 
 use crate::sql;
 

@@ -40,7 +40,8 @@ async fn tokens_that_prove_nothing_are_refused() {
         assert!(kind.ends_with("Error") && !answer.body["reason"].is_null(), "{what}: {answer:?}");
         still_serves(&node, &rogue).await;
     }
-    let none = Answer::of(shuyu_scenarios::node::http().post(format!("{}/catalog/request", dsp_root(&node))).body("{}")).await;
+    let none =
+        Answer::of(shuyu_scenarios::node::http().post(format!("{}/catalog/request", dsp_root(&node))).body("{}")).await;
     assert_eq!(none.status, 401, "{none:?}");
 }
 
