@@ -129,7 +129,12 @@ async fn messages_out_of_turn_are_refused_and_repeats_are_done_once() {
         .send(&node, &path("termination"), &Rogue::message("ContractNegotiationTerminationMessage", &ours, &theirs))
         .await;
     is_error(&answer, 400, ERROR, "FINALIZED");
-    let statements = node.statements().await;
+    // Entries are listed once a checkpoint covers them, a moment after they are durable.
+    let statements = eventually("four messages are in the ledger", || async {
+        let statements = node.statements().await;
+        (4 <= statements.len()).then_some(statements)
+    })
+    .await;
     let sequence: Vec<u64> = statements.iter().filter_map(|statement| statement["seq"].as_u64()).collect();
     assert_eq!(sequence, [1, 2, 3, 4], "refused messages leave no gap, a repeat is not done again: {statements:#?}");
     assert_eq!(node.items("contracts").await.len(), 1);
