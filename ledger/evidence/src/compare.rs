@@ -277,7 +277,11 @@ impl<'a> Account<'a> {
                 continue;
             }
             match statement.act {
-                Act::Sent => account.next(&mut last_message, statement.seq),
+                Act::Sent => {
+                    account.next(&mut last_message, statement.seq);
+                    // What is sent again may be withdrawn again.
+                    seen.remove(&(Act::Withdrawn, statement.event));
+                }
                 Act::Received => account.next(&mut last_message, statement.seq),
                 Act::Decided => account.next(&mut last_use, statement.seq),
                 Act::Withdrawn => {
