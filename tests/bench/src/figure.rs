@@ -65,7 +65,7 @@ impl Report {
     /// The table and the notes, to stdout.
     pub fn print(&self) {
         let mut table = Table::new();
-        table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(["figure", "name", "value", "unit", "aim", "held"]);
+        table.load_style(presets::NOTHING).set_header(["figure", "name", "value", "unit", "aim", "held"]);
         for figure in &self.figures {
             let held = match figure.aim.is_held_by(figure.value) {
                 Some(true) => "yes",

@@ -64,6 +64,8 @@ impl Effort {
 #[tokio::main]
 async fn main() -> Result<()> {
     let wish = Wish::parse();
+    // Another crate of the graph brings a second provider, so rustls does not choose by itself.
+    let _installed_already = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let effort = if wish.quick { Effort::Quick } else { Effort::Full };
     let mut report = Report::default();
     let before = machine::load_average()?;
