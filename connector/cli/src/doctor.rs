@@ -4,7 +4,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use clap::Args;
 use serde_json::json;
@@ -180,7 +180,7 @@ fn cannot_listen(key: &str, address: SocketAddr) -> Option<String> {
 
 /// Tokens live for minutes, so a clock that is off makes peers refuse; the node's own files tell of a clock set back.
 fn clock(dir: &Path) -> Line {
-    let now = SystemTime::now();
+    let now = crate::clock::now();
     let hint = "set the clock, best by NTP; peers refuse tokens that are off by more than 30 s";
     let newest = ["shuyu.toml", "ledger/tlog/checkpoint", "db/CURRENT"]
         .iter()

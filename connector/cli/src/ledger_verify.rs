@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use clap::Args;
 use serde_json::json;
 use shuyu_base::keys::PublicKey;
-use shuyu_base::{Did, HashKind, UnixMillis};
+use shuyu_base::{Did, HashKind};
 use shuyu_credentials::DidDocument;
 use shuyu_evidence::{Bundle, NodeEvidence, Observed, Verdict};
 use shuyu_ledger::{VerifyError, verify_dir};
@@ -320,8 +320,7 @@ fn summary(head: &Checkpoint, has_statements: bool) -> Summary {
 fn judge(owner: &Owner, files: &Files, proof: Option<&Path>) -> Outcome<Summary> {
     let head = peek_head(&files.checkpoint)?;
     let vkey = log_key(owner, &head, &files.checkpoint)?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let now = UnixMillis(i64::try_from(now.as_millis()).unwrap_or(i64::MAX));
+    let now = crate::clock::now_millis();
     let bundle = Bundle {
         made_at: now,
         nodes: vec![NodeEvidence {

@@ -9,6 +9,7 @@ mod asset;
 mod audit;
 mod bundle;
 mod catalog;
+mod clock;
 mod context;
 mod contract;
 mod doctor;
@@ -114,6 +115,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    shuyu_node::choose_crypto();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

@@ -153,7 +153,7 @@ async fn merge(behind: &Arc<Behind>, schema: SchemaRef, out: &Batches) -> Result
             next_unit += 1;
         }
         let Some(mut unit) = waiting.pop_front() else { break };
-        while let Some((batch, ahead)) = unit.batches.recv().await {
+        while let Some((batch, ahead)) = unit.next().await? {
             drop(ahead);
             let batch = batch?;
             let kept = batch.slice(0, batch.num_rows().min(wanted_rows));
@@ -205,13 +205,26 @@ fn settled(batch: RecordBatch, is_filtered: bool) -> Result<RecordBatch> {
     Ok(RecordBatch::try_new_with_options(batch.schema(), columns.collect(), &options)?)
 }
 
+/// A batch, and the place it holds among what is decoded ahead.
+type Ahead = (Result<RecordBatch>, Option<OwnedSemaphorePermit>);
+
 /// A stretch of the table being decoded; dropping it stops the work.
 struct Unit {
-    batches: mpsc::UnboundedReceiver<(Result<RecordBatch>, Option<OwnedSemaphorePermit>)>,
-    _work: tokio_util::task::AbortOnDropHandle<()>,
+    batches: mpsc::UnboundedReceiver<Ahead>,
+    work: tokio_util::task::AbortOnDropHandle<()>,
 }
 
 impl Unit {
+    /// The next batch. A decoder that panics over a damaged file closes its queue as one that is through does, so the
+    /// end is an end only if the work ended well.
+    async fn next(&mut self) -> Result<Option<Ahead>> {
+        if let Some(ahead) = self.batches.recv().await {
+            return Ok(Some(ahead));
+        }
+        (&mut self.work).await.map_err(|error| DataFusionError::External(Box::new(error)))?;
+        Ok(None)
+    }
+
     fn start(behind: Arc<Behind>, schema: SchemaRef, unit: usize) -> Self {
         // The queue is bounded by bytes, through the semaphore, not by batches.
         let (sender, batches) = mpsc::unbounded_channel();
@@ -234,7 +247,7 @@ impl Unit {
                 }
             }
         });
-        Self { batches, _work: tokio_util::task::AbortOnDropHandle::new(work) }
+        Self { batches, work: tokio_util::task::AbortOnDropHandle::new(work) }
     }
 }
 

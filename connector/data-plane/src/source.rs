@@ -33,6 +33,9 @@ pub const MAX_FILES: usize = 10_000;
 /// Bytes of a Parquet file that make one unit of parallel work. A row group belongs to the unit it starts in.
 const UNIT_BYTES: u64 = 16 << 20;
 
+/// Magic, an empty footer, its length, magic again.
+const MIN_PARQUET_BYTES: u64 = 12;
+
 /// Rows read to guess the columns of CSV and JSON.
 const MAX_INFER_ROWS: usize = 10_000;
 
@@ -83,6 +86,10 @@ impl Files {
             .object_store(&store_url)
             .map_err(|_| SourceError::UnknownStore(source.location.clone()))?;
         let files = list(&url, store.as_ref(), source).await?;
+        // Not even a footer fits: a file that was cut off, and not a table without rows.
+        if source.format == Format::Parquet && files.iter().any(|file| file.size < MIN_PARQUET_BYTES) {
+            return Err(SourceError::NoFile(source.location.clone()));
+        }
         let schema = match &source.schema {
             Some(schema) => schema.clone(),
             None => format(source.format).infer_schema(state, &store, &files).await.map_err(failed)?,

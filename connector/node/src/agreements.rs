@@ -173,7 +173,9 @@ pub fn last_end(policy: &Policy) -> Option<UnixMillis> {
         Constraint::Atomic { left: LeftOperand::DateTime, operator: Operator::Lt, right: Operand::Time(end) } => {
             Some(end.plus_millis(-1))
         }
-        Constraint::Atomic { left: LeftOperand::DateTime, operator: Operator::Lteq, right: Operand::Time(end) } => Some(*end),
+        Constraint::Atomic { left: LeftOperand::DateTime, operator: Operator::Lteq, right: Operand::Time(end) } => {
+            Some(*end)
+        }
         Constraint::Atomic { .. } | Constraint::And(_) | Constraint::Or(_) | Constraint::Xone(_) => None,
     };
     let ends: Option<Vec<UnixMillis>> =

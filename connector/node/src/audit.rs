@@ -78,17 +78,13 @@ impl Auditor {
             .map_err(|error| Problem::peer(chain(&error)).hint("is the node up, and its DID right?"))?;
         let root = self.ledger_root(did).await?;
         let vkey = self.text(did, &format!("{root}/vkey"), 4096).await?.trim().to_owned();
-        let parsed: Vkey = vkey.parse().map_err(|error| Problem::peer(format!("`{did}` serves a bad vkey: {error}")))?;
+        let parsed: Vkey =
+            vkey.parse().map_err(|error| Problem::peer(format!("`{did}` serves a bad vkey: {error}")))?;
         if !document.methods().iter().any(|method| method.key == *parsed.key()) {
             return Err(Problem::peer(format!("the ledger key of `{did}` is not in its DID document")));
         }
-        let row = FollowedRow {
-            did: did.to_string(),
-            document: document.to_json(),
-            vkey,
-            observed: Vec::new(),
-            size: 0,
-        };
+        let row =
+            FollowedRow { did: did.to_string(), document: document.to_json(), vkey, observed: Vec::new(), size: 0 };
         let mut batch = Batch::default();
         batch.put(Table::Audit, did.as_str(), &row)?;
         self.store.commit(batch).await?;
@@ -116,7 +112,9 @@ impl Auditor {
             let Some(row) = self.store.get::<FollowedRow>(Table::Audit, &did)? else { continue };
             let result = match self.sync_one(row).await {
                 Ok(size) => self.verified(&did, size)?,
-                Err(problem) => json!({ "did": did, "verified": false, "findings": [problem.detail], "reached": false }),
+                Err(problem) => {
+                    json!({ "did": did, "verified": false, "findings": [problem.detail], "reached": false })
+                }
             };
             results.push(result);
         }
@@ -131,7 +129,9 @@ impl Auditor {
         let is_new = row.observed.last().is_none_or(|last| last.checkpoint != checkpoint);
         let head = SignedCheckpoint::open(checkpoint.as_bytes(), &vkey).ok().map(|signed| signed.checkpoint().size);
         if head.is_some_and(|size| MAX_MIRRORED_ENTRIES < size) {
-            return Err(Problem::peer(format!("`{did}` claims more than {MAX_MIRRORED_ENTRIES} entries; they are not copied")));
+            return Err(Problem::peer(format!(
+                "`{did}` claims more than {MAX_MIRRORED_ENTRIES} entries; they are not copied"
+            )));
         }
         if let Some(size) = head
             && row.size < size
@@ -168,7 +168,10 @@ impl Auditor {
                 .await
                 .map_err(|error| Problem::peer(chain(&error)))?;
             write(&file, &bytes).await.map_err(|error| {
-                Problem::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, format!("cannot write `{}`: {error}", file.display()))
+                Problem::new(
+                    axum::http::StatusCode::INTERNAL_SERVER_ERROR,
+                    format!("cannot write `{}`: {error}", file.display()),
+                )
             })?;
         }
         Ok(())
@@ -201,7 +204,8 @@ impl Auditor {
     fn evidence(&self, row: &FollowedRow) -> Result<NodeEvidence, Problem> {
         let damaged = |what: &str| Problem::conflict(format!("what is stored about `{}` is damaged: {what}", row.did));
         let did: Did = row.did.parse().map_err(|_| damaged("did"))?;
-        let document = DidDocument::parse(row.document.to_string().as_bytes(), &did).map_err(|_| damaged("document"))?;
+        let document =
+            DidDocument::parse(row.document.to_string().as_bytes(), &did).map_err(|_| damaged("document"))?;
         let vkey: Vkey = row.vkey.parse().map_err(|_| damaged("vkey"))?;
         let mirror = self.mirror(&did);
         let mut files: BTreeMap<TilePath, Vec<u8>> = BTreeMap::new();
@@ -212,7 +216,10 @@ impl Auditor {
         let observed = row
             .observed
             .iter()
-            .map(|seen| Observed { at: shuyu_base::UnixMillis(seen.at), checkpoint: seen.checkpoint.clone().into_bytes() })
+            .map(|seen| Observed {
+                at: shuyu_base::UnixMillis(seen.at),
+                checkpoint: seen.checkpoint.clone().into_bytes(),
+            })
             .collect();
         Ok(NodeEvidence { did, document, vkey, observed, files, picked: Vec::new() })
     }

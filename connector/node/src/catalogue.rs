@@ -8,7 +8,7 @@ use shuyu_policy::{DataPlan, Policy, PolicyKind};
 use shuyu_wire::dsp::{CallbackUrl, Catalog, CatalogEntry, CatalogRequest, DataService, rules_digest};
 use shuyu_wire::odrl;
 
-use crate::exchange::transfer::Format;
+use crate::exchange::handover::Format;
 use crate::holdings::{Asset, Holdings, parse_policy};
 use crate::problem::Problem;
 
@@ -89,7 +89,8 @@ impl Catalogue {
             }
             if !found.is_empty() {
                 let columns = asset.schema.iter().filter(|column| shown.contains(&column.name));
-                let fields = columns.map(|column| Field { name: column.name.clone(), kind: column.kind.clone() }).collect();
+                let fields =
+                    columns.map(|column| Field { name: column.name.clone(), kind: column.kind.clone() }).collect();
                 entries.push(CatalogEntry { dataset: self.describe(asset, found, fields), policies });
             }
         }

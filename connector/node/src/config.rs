@@ -209,7 +209,10 @@ impl Config {
             return bad("limits", "query-timeout-s at least 1 and query-memory-mib at least 16");
         }
         if !self.listen.management.ip().is_loopback() {
-            return bad("listen.management", "must be a loopback address; put a gateway with TLS in front to reach it from elsewhere");
+            return bad(
+                "listen.management",
+                "must be a loopback address; put a gateway with TLS in front to reach it from elsewhere",
+            );
         }
         self.check_plain_text()
     }
@@ -221,7 +224,10 @@ impl Config {
             .map_err(|error| ConfigError::Value { key: "public.url", reason: error.to_string() })?;
         if self.insecure_loopback {
             if !(self.listen.public.ip().is_loopback() && self.listen.flight.ip().is_loopback()) {
-                return bad("insecure-loopback", "is true, so listen.public and listen.flight must be loopback addresses");
+                return bad(
+                    "insecure-loopback",
+                    "is true, so listen.public and listen.flight must be loopback addresses",
+                );
             }
             return Ok(());
         }
@@ -229,7 +235,10 @@ impl Config {
             return bad("public.url", "must be https, or set insecure-loopback = true on a single machine");
         }
         if self.tls.is_none() {
-            return bad("tls", "is missing; give certificate and key, or set insecure-loopback = true on a single machine");
+            return bad(
+                "tls",
+                "is missing; give certificate and key, or set insecure-loopback = true on a single machine",
+            );
         }
         Ok(())
     }

@@ -16,8 +16,8 @@ use shuyu_contract_engine::negotiation::Verb as NegotiationVerb;
 use shuyu_contract_engine::transfer::Verb as TransferVerb;
 use shuyu_contract_engine::{Negotiation, Party, Pid, Transfer};
 use shuyu_wire::dsp::{
-    CallbackUrl, CatalogRequest, ErrorKind, Explanation, NegotiationBody, NegotiationMessage, NegotiationState, ProtocolError,
-    TransferBody, TransferMessage, TransferState, Version, encode_versions, event_digest,
+    CallbackUrl, CatalogRequest, ErrorKind, Explanation, NegotiationBody, NegotiationMessage, NegotiationState,
+    ProtocolError, TransferBody, TransferMessage, TransferState, Version, encode_versions, event_digest,
 };
 
 use crate::catalogue::Catalogue;
@@ -179,7 +179,8 @@ async fn catalog(
     let kind = ErrorKind::Catalog;
     dsp.caller(kind, &headers).await?;
     let request = CatalogRequest::decode(&parse(kind, &body)?).map_err(|error| bad_request(kind, &error))?;
-    let after = paging.after.as_deref().map(Cursor::from_text).transpose().map_err(|error| bad_request(kind, &error))?;
+    let after =
+        paging.after.as_deref().map(Cursor::from_text).transpose().map_err(|error| bad_request(kind, &error))?;
     let page = dsp.catalogue.page(request, paging.limit, after).map_err(|problem| Failure::problem(kind, problem))?;
     let mut json = page.catalog.encode();
     let Some(next) = page.next.map(|cursor| cursor.to_text()) else { return Ok(Json(json).into_response()) };
@@ -191,12 +192,20 @@ async fn catalog(
     Ok(([(header::LINK, link)], Json(json)).into_response())
 }
 
-async fn dataset(State(dsp): State<Arc<Dsp>>, headers: HeaderMap, Path(id): Path<String>) -> Result<Json<Value>, Failure> {
+async fn dataset(
+    State(dsp): State<Arc<Dsp>>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, Failure> {
     dsp.caller(ErrorKind::Catalog, &headers).await?;
     dsp.catalogue.dataset(&id).map(Json).map_err(|problem| Failure::problem(ErrorKind::Catalog, problem))
 }
 
-async fn opening_negotiation(State(dsp): State<Arc<Dsp>>, headers: HeaderMap, body: Bytes) -> Result<Response, Failure> {
+async fn opening_negotiation(
+    State(dsp): State<Arc<Dsp>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Failure> {
     let kind = ErrorKind::Negotiation;
     let sender = dsp.caller(kind, &headers).await?;
     let json = parse(kind, &body)?;
@@ -205,8 +214,12 @@ async fn opening_negotiation(State(dsp): State<Arc<Dsp>>, headers: HeaderMap, bo
         (NegotiationBody::Request { .. }, None, _) => Party::Consumer,
         (NegotiationBody::Offer { .. }, _, None) => Party::Provider,
         _ => {
-            return Err(Failure::new(kind, StatusCode::BAD_REQUEST, "`@type`: only a request or an offer opens a negotiation")
-                .with(message.provider_pid, message.consumer_pid));
+            return Err(Failure::new(
+                kind,
+                StatusCode::BAD_REQUEST,
+                "`@type`: only a request or an offer opens a negotiation",
+            )
+            .with(message.provider_pid, message.consumer_pid));
         }
     };
     let event = event_digest(&json).map_err(|error| bad_request(kind, &error))?;
@@ -236,7 +249,8 @@ async fn negotiate(
         NegotiationVerb::Terminate => "/termination",
     };
     if !uri.path().ends_with(end) {
-        return Err(Failure::new(kind, StatusCode::BAD_REQUEST, "`@type` is not of the kind that this path takes").with(pids.0, pids.1));
+        return Err(Failure::new(kind, StatusCode::BAD_REQUEST, "`@type` is not of the kind that this path takes")
+            .with(pids.0, pids.1));
     }
     let event = event_digest(&json).map_err(|error| bad_request(kind, &error))?;
     let answer = dsp.negotiations.received(&pid, &sender, &message, event).await;
@@ -288,7 +302,11 @@ fn transfer_state(row: &Row<Transfer>) -> Option<TransferState> {
     Some(TransferState { provider_pid, consumer_pid, state: transfer::state(row)? })
 }
 
-async fn show_negotiation(State(dsp): State<Arc<Dsp>>, headers: HeaderMap, Path(pid): Path<String>) -> Result<Json<Value>, Failure> {
+async fn show_negotiation(
+    State(dsp): State<Arc<Dsp>>,
+    headers: HeaderMap,
+    Path(pid): Path<String>,
+) -> Result<Json<Value>, Failure> {
     let kind = ErrorKind::Negotiation;
     let caller = dsp.caller(kind, &headers).await?;
     let row = dsp.negotiations.driver().and_then(|driver| driver.get(&pid)).map_err(|_| Failure::not_found(kind))?;
@@ -303,7 +321,8 @@ async fn opening_transfer(State(dsp): State<Arc<Dsp>>, headers: HeaderMap, body:
     let message = TransferMessage::decode(&json).map_err(|error| bad_request(kind, &error))?;
     let pids = (message.provider_pid.clone(), Some(message.consumer_pid.clone()));
     if !matches!(message.body, TransferBody::Request { .. }) {
-        return Err(Failure::new(kind, StatusCode::BAD_REQUEST, "`@type`: only a request opens a transfer").with(pids.0, pids.1));
+        return Err(Failure::new(kind, StatusCode::BAD_REQUEST, "`@type`: only a request opens a transfer")
+            .with(pids.0, pids.1));
     }
     let event = event_digest(&json).map_err(|error| bad_request(kind, &error))?;
     let answer = dsp.transfers.opened_by(&sender, &message, event).await;
@@ -330,7 +349,8 @@ async fn transfer_step(
         TransferVerb::Terminate => "/termination",
     };
     if !uri.path().ends_with(end) {
-        return Err(Failure::new(kind, StatusCode::BAD_REQUEST, "`@type` is not of the kind that this path takes").with(pids.0, pids.1));
+        return Err(Failure::new(kind, StatusCode::BAD_REQUEST, "`@type` is not of the kind that this path takes")
+            .with(pids.0, pids.1));
     }
     let event = event_digest(&json).map_err(|error| bad_request(kind, &error))?;
     let answer = dsp.transfers.received(&pid, &sender, &message, event).await;
@@ -348,7 +368,11 @@ fn transfer_answer(
     Ok((done, Json(state.encode())).into_response())
 }
 
-async fn show_transfer(State(dsp): State<Arc<Dsp>>, headers: HeaderMap, Path(pid): Path<String>) -> Result<Json<Value>, Failure> {
+async fn show_transfer(
+    State(dsp): State<Arc<Dsp>>,
+    headers: HeaderMap,
+    Path(pid): Path<String>,
+) -> Result<Json<Value>, Failure> {
     let kind = ErrorKind::Transfer;
     let caller = dsp.caller(kind, &headers).await?;
     let row = dsp.transfers.driver().and_then(|driver| driver.get(&pid)).map_err(|_| Failure::not_found(kind))?;
@@ -356,7 +380,11 @@ async fn show_transfer(State(dsp): State<Arc<Dsp>>, headers: HeaderMap, Path(pid
     state.map(|state| Json(state.encode())).ok_or_else(|| Failure::not_found(kind))
 }
 
-async fn renew_access(State(dsp): State<Arc<Dsp>>, headers: HeaderMap, Path(pid): Path<String>) -> Result<Json<Value>, Failure> {
+async fn renew_access(
+    State(dsp): State<Arc<Dsp>>,
+    headers: HeaderMap,
+    Path(pid): Path<String>,
+) -> Result<Json<Value>, Failure> {
     let kind = ErrorKind::Transfer;
     let caller = dsp.caller(kind, &headers).await?;
     dsp.transfers.renewed(&caller, &pid).map(Json).map_err(|problem| Failure::problem(kind, problem))

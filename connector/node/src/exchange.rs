@@ -1,6 +1,9 @@
 //! Negotiations and transfers: protocol machines driven by this node's rules.
 
+mod answer;
 pub mod driver;
+pub mod handover;
+pub mod kinds;
 pub mod negotiation;
 pub mod row;
 pub mod terms;

@@ -8,7 +8,7 @@ use shuyu_wire::dsp::{Catalog, CatalogEntry, CatalogRequest};
 use url::Url;
 
 use crate::dsp_server::NEXT_MEMBER;
-use crate::exchange::driver::path_segment;
+use crate::exchange::kinds::path_segment;
 use crate::management::chain;
 use crate::peers::Peers;
 use crate::problem::Problem;
@@ -46,7 +46,8 @@ impl Finder {
         if let Some(members) = request.as_object_mut() {
             members.insert("filter".to_owned(), Value::Array(conditions));
         }
-        let mut url = Url::parse(&format!("{root}/catalog/request")).map_err(|error| Problem::peer(error.to_string()))?;
+        let mut url =
+            Url::parse(&format!("{root}/catalog/request")).map_err(|error| Problem::peer(error.to_string()))?;
         if let Some(limit) = limit {
             url.query_pairs_mut().append_pair("limit", &limit.to_string());
         }
@@ -79,9 +80,10 @@ impl Finder {
     }
 
     async fn root(&self, provider: &Did) -> Result<String, Problem> {
-        self.peers.dsp_root(provider).await.map_err(|error| {
-            Problem::peer(chain(&error)).hint("is the provider's node up, and its DID right?")
-        })
+        self.peers
+            .dsp_root(provider)
+            .await
+            .map_err(|error| Problem::peer(chain(&error)).hint("is the provider's node up, and its DID right?"))
     }
 }
 
@@ -94,7 +96,8 @@ fn item(entry: &CatalogEntry) -> Value {
         .zip(&entry.policies)
         .map(|(offer, policy)| json!({ "id": offer.id, "policy": policy }))
         .collect();
-    let schema: Vec<Value> = dataset.fields.iter().map(|field| json!({ "name": field.name, "type": field.kind })).collect();
+    let schema: Vec<Value> =
+        dataset.fields.iter().map(|field| json!({ "name": field.name, "type": field.kind })).collect();
     let formats: Vec<&str> = dataset.distributions.iter().map(|distribution| distribution.format.as_str()).collect();
     json!({
         "id": dataset.id, "title": dataset.title, "description": dataset.description, "keywords": dataset.keywords,

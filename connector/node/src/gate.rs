@@ -15,8 +15,8 @@ use shuyu_data_plane::{
 };
 use shuyu_evidence::{Act, Statement};
 use shuyu_policy::{
-    Action, Lang, LeftOperand, LiveAgreement, Outcome as Outcome3, Permit, Refusal, RefusalCause, Request, Standing, Step, Usage,
-    authorize, evaluate::Test,
+    Action, Lang, LeftOperand, LiveAgreement, Outcome as Outcome3, Permit, Refusal, RefusalCause, Request, Standing,
+    Step, Usage, authorize, evaluate::Test,
 };
 
 use crate::access::{AccessClaims, AccessTokens};
@@ -136,7 +136,14 @@ impl Gatekeeper {
         Ok(source)
     }
 
-    fn statement(&self, act: Act, kind: &str, caller: &CallerRef<'_>, seq: u64, content: &Value) -> Result<Statement, Refused> {
+    fn statement(
+        &self,
+        act: Act,
+        kind: &str,
+        caller: &CallerRef<'_>,
+        seq: u64,
+        content: &Value,
+    ) -> Result<Statement, Refused> {
         let bytes = base_json::canonical(content).map_err(|error| unavailable(&error.to_string()))?;
         Ok(Statement {
             kind: kind.to_owned(),
@@ -216,9 +223,10 @@ impl<'a> Want<'a> {
 #[async_trait]
 impl Gate for Gatekeeper {
     async fn authenticate(&self, bearer: &str) -> Result<Caller, Refused> {
-        let AccessClaims { consumer, transfer, agreement } = self.tokens.read(bearer, clock::now()).ok_or_else(|| {
-            Refused::new(RefusedCode::Unauthenticated, "the access token is not one of this node, or has ended")
-        })?;
+        let AccessClaims { consumer, transfer, agreement } =
+            self.tokens.read(bearer, clock::now()).ok_or_else(|| {
+                Refused::new(RefusedCode::Unauthenticated, "the access token is not one of this node, or has ended")
+            })?;
         match self.transfers.standing(&transfer) {
             StreamStanding::Live => {}
             StreamStanding::Revoked(reason) => return Err(Refused::new(RefusedCode::Revoked, reason)),
@@ -404,9 +412,13 @@ fn refused_by(refusal: &Refusal) -> Refused {
         let code = match (refusal.cause, refusal.standing) {
             (RefusalCause::NotActive, Standing::Expired) => RefusedCode::Expired,
             (RefusalCause::NotActive, _) => RefusedCode::Revoked,
-            (RefusalCause::NotAnAgreement | RefusalCause::OtherAsset | RefusalCause::OtherConsumer | RefusalCause::Policy, _) => {
-                RefusedCode::Forbidden
-            }
+            (
+                RefusalCause::NotAnAgreement
+                | RefusalCause::OtherAsset
+                | RefusalCause::OtherConsumer
+                | RefusalCause::Policy,
+                _,
+            ) => RefusedCode::Forbidden,
         };
         return Refused::new(code, refusal.to_string());
     };

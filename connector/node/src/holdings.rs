@@ -236,7 +236,9 @@ impl Holdings {
         let contracts = self.store.list::<AgreementRow>(Table::Agreements, None, usize::MAX)?;
         let held = |row: &AgreementRow| row.role == Side::Provider && row.held == Held::Active && row.asset == id;
         if let Some((contract, _)) = contracts.into_iter().find(|(_, row)| held(row)) {
-            return Err(Problem::conflict(format!("contract `{contract}` is about asset `{id}`")).hint("revoke it first"));
+            return Err(
+                Problem::conflict(format!("contract `{contract}` is about asset `{id}`")).hint("revoke it first")
+            );
         }
         self.delete(Table::Assets, id).await
     }

@@ -4,11 +4,11 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Map, Value};
-use url::Url;
 use shuyu_base::keys::SecretKey;
 use shuyu_base::{Did, UnixMillis};
 use shuyu_credentials::{DidDocument, JwsError, Relationship, token};
 use shuyu_resolver::{DidResolver, ResolveError};
+use url::Url;
 
 use crate::config::Config;
 use crate::init::{InitError, read_passphrase};
@@ -104,7 +104,9 @@ fn document(did: &Did, key: &SecretKey, ledger_key: &SecretKey, config: &Config)
         document.add_method("ledger", ledger_key.public().clone(), [Relationship::AssertionMethod])
     };
     build().map_err(|error| error.to_string())?;
-    for (fragment, kind, path) in [("dsp", DSP_SERVICE, "/.well-known/dspace-version"), ("log", LEDGER_SERVICE, "/ledger")] {
+    for (fragment, kind, path) in
+        [("dsp", DSP_SERVICE, "/.well-known/dspace-version"), ("log", LEDGER_SERVICE, "/ledger")]
+    {
         document.add_service(fragment, kind, url(path)?).map_err(|error| error.to_string())?;
     }
     Ok(document)

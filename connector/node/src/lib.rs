@@ -35,4 +35,4 @@ mod whole;
 
 pub use config::{Config, ConfigError, Role, Tls};
 pub use init::{InitError, InitOptions, MANAGEMENT_KEY_FILE, init};
-pub use run::{RunError, run};
+pub use run::{RunError, choose_crypto, run};

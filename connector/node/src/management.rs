@@ -10,12 +10,12 @@ pub mod shelf;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use axum::routing::get;
-use axum::{Json, Router};
 use axum::extract::{FromRequest, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use shuyu_base::json;
@@ -88,7 +88,9 @@ pub fn guarded(routes: Router, api_key: &str) -> Router {
     let key: Arc<str> = api_key.into();
     Router::new()
         .nest("/v1", routes)
-        .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is no such path").hint("paths start with /v1") })
+        .fallback(|| async {
+            Problem::new(StatusCode::NOT_FOUND, "there is no such path").hint("paths start with /v1")
+        })
         .layer(middleware::from_fn_with_state(key, require_key))
 }
 

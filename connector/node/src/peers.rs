@@ -116,7 +116,8 @@ impl Peers {
         let bytes = self.bytes(did, &endpoint, 64 * 1024).await?;
         let versions = self.answer(&endpoint, 200, &bytes)?;
         let unsuitable = |reason: String| PeerError::Unsuitable { did: did.clone(), reason };
-        let versions = decode_versions(&versions).map_err(|error| unsuitable(format!("has bad version metadata: {error}")))?;
+        let versions =
+            decode_versions(&versions).map_err(|error| unsuitable(format!("has bad version metadata: {error}")))?;
         let ours = versions.iter().find(|version| version.version == DSP_VERSION && version.binding == "HTTPS");
         let path = &ours.ok_or_else(|| unsuitable(format!("does not speak DSP {DSP_VERSION} over HTTPS")))?.path;
         let base = endpoint.strip_suffix("/.well-known/dspace-version").unwrap_or(&endpoint);
@@ -187,7 +188,12 @@ impl Peers {
             .map_err(|source| PeerError::NoAnswer { url: url.to_owned(), source })?;
         match response.status {
             200..=299 => Ok(response.body.to_vec()),
-            status => Err(PeerError::Refused { url: url.to_owned(), status, reason: "not served".to_owned(), definite: false }),
+            status => Err(PeerError::Refused {
+                url: url.to_owned(),
+                status,
+                reason: "not served".to_owned(),
+                definite: false,
+            }),
         }
     }
 
@@ -198,11 +204,8 @@ impl Peers {
     }
 
     async fn service(&self, did: &Did, kind: &str) -> Result<String, PeerError> {
-        let document = self
-            .resolver
-            .resolve(did)
-            .await
-            .map_err(|source| PeerError::Resolve { did: did.clone(), source })?;
+        let document =
+            self.resolver.resolve(did).await.map_err(|source| PeerError::Resolve { did: did.clone(), source })?;
         document.service(kind).map(|service| service.endpoint.to_string()).ok_or_else(|| PeerError::Unsuitable {
             did: did.clone(),
             reason: format!("has no service of type `{kind}` in its DID document"),
@@ -213,8 +216,12 @@ impl Peers {
         let url = url.to_owned();
         match status {
             200..=299 if body.is_empty() => Ok(Value::Null),
-            200..=299 => json::parse(body, json::MAX_MESSAGE_BYTES)
-                .map_err(|error| PeerError::Refused { url, status, reason: format!("answer is {error}"), definite: false }),
+            200..=299 => json::parse(body, json::MAX_MESSAGE_BYTES).map_err(|error| PeerError::Refused {
+                url,
+                status,
+                reason: format!("answer is {error}"),
+                definite: false,
+            }),
             503 if error_code(body).as_deref() == Some(BUSY_CODE) => Err(PeerError::Busy { url }),
             408 | 425 | 429 | 500..=599 => Err(PeerError::Later { url, status }),
             _ => Err(PeerError::Refused { url, status, reason: reason(body), definite: is_verdict(status, body) }),
@@ -223,7 +230,8 @@ impl Peers {
 }
 
 fn parsed(of: &Did, url: &str) -> Result<Url, PeerError> {
-    Url::parse(url).map_err(|error| PeerError::Unsuitable { did: of.clone(), reason: format!("gives a bad address: {error}") })
+    Url::parse(url)
+        .map_err(|error| PeerError::Unsuitable { did: of.clone(), reason: format!("gives a bad address: {error}") })
 }
 
 /// A 4xx with an error body of the protocol judges the message; anything else may come from something in between, or be
@@ -247,9 +255,7 @@ fn reason(body: &[u8]) -> String {
         let reason = value.get("reason").or_else(|| value.get("detail"))?;
         match reason {
             Value::String(text) => Some(text.clone()),
-            Value::Array(items) => {
-                Some(items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("; "))
-            }
+            Value::Array(items) => Some(items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("; ")),
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => None,
         }
     });

@@ -58,7 +58,8 @@ async fn vkey(State(ledger): State<Arc<Ledger>>) -> Response {
 async fn tile(State(ledger): State<Arc<Ledger>>, Path(path): Path<String>) -> Response {
     let Ok(path) = format!("tile/{path}").parse::<TilePath>() else { return StatusCode::NOT_FOUND.into_response() };
     match tokio::fs::read(ledger.path().join(path.to_string())).await {
-        Ok(bytes) => ([(header::CONTENT_TYPE, "application/octet-stream"), (header::CACHE_CONTROL, FOREVER)], bytes).into_response(),
+        Ok(bytes) => ([(header::CONTENT_TYPE, "application/octet-stream"), (header::CACHE_CONTROL, FOREVER)], bytes)
+            .into_response(),
         Err(_) => StatusCode::NOT_FOUND.into_response(),
     }
 }

@@ -53,7 +53,8 @@ impl Receipts {
             return Err(bad("not of type shuyu-receipt+jws"));
         }
         let content = json::parse(&verified.payload, MAX_RECEIPT_BYTES).map_err(|error| bad(&error.to_string()))?;
-        let text = |name: &str| content.get(name).and_then(Value::as_str).ok_or_else(|| bad(&format!("`{name}` is missing")));
+        let text =
+            |name: &str| content.get(name).and_then(Value::as_str).ok_or_else(|| bad(&format!("`{name}` is missing")));
         let agreement = self.agreements.get(text("agreement")?)?;
         if agreement.role != Side::Consumer || agreement.peer != signer.as_str() || text("to")? != self.own.as_str() {
             return Err(bad("not a receipt of the provider of this contract to us"));

@@ -9,7 +9,8 @@ use axum::{Router, middleware};
 use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
 use shuyu_data_plane::{
-    Engine, FlightSql, Pull, QueryLimits, SharedGate, Spool, SpoolError, SpoolLimits, StartError, pull_router, serve_flight,
+    Engine, FlightSql, Pull, QueryLimits, SharedGate, Spool, SpoolError, SpoolLimits, StartError, pull_router,
+    serve_flight,
 };
 use shuyu_ledger::{Ledger, OpenError};
 use shuyu_resolver::{DidResolver, Http, HttpOptions};
@@ -103,11 +104,18 @@ pub enum RunError {
     },
 }
 
+/// Chooses the one crypto library for every TLS connection of the process; several are linked in, and rustls asks.
+pub fn choose_crypto() {
+    // A second call finds the choice made.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}
+
 /// Runs the node in `dir` until `stop` is cancelled; then ends open requests and returns.
 ///
 /// # Errors
 /// [`RunError`] names the configuration key, file or socket.
 pub async fn run(dir: &Path, stop: CancellationToken) -> Result<(), RunError> {
+    choose_crypto();
     Node::start(dir, stop).await?.serve().await
 }
 
@@ -163,9 +171,16 @@ impl Node {
         };
         let doorkeeper = Doorkeeper::new(identity.did.clone(), Arc::clone(&resolver), store.clone());
         let agreements = Agreements::new(store.clone());
-        let root = dsp_server::callback_root(&config.public.url).map_err(|problem| RunError::Recover(problem.detail))?;
+        let root =
+            dsp_server::callback_root(&config.public.url).map_err(|problem| RunError::Recover(problem.detail))?;
         let negotiations = Negotiations::new(tools.clone(), agreements.clone(), root.clone(), &config);
-        let transfers = Transfers::new(tools.clone(), agreements.clone(), AccessTokens::new(Arc::clone(&identity)), root.clone(), &config);
+        let transfers = Transfers::new(
+            tools.clone(),
+            agreements.clone(),
+            AccessTokens::new(Arc::clone(&identity)),
+            root.clone(),
+            &config,
+        );
         let gate = Gatekeeper::new(
             Arc::clone(&identity),
             store.clone(),
@@ -235,7 +250,9 @@ impl Node {
         tracing::info!(name = %self.config.name, did = %self.tools.did, public = %self.config.public.url, "ready");
         let public = serve_http(public, self.public, self.tls, stop.clone());
         let management = serve_http(management, self.management, None, stop.clone());
-        let tls = self.tls_pem.map(|(certificate, key)| ServerTlsConfig::new().identity(TlsIdentity::from_pem(certificate, key)));
+        let tls = self
+            .tls_pem
+            .map(|(certificate, key)| ServerTlsConfig::new().identity(TlsIdentity::from_pem(certificate, key)));
         let service = FlightSql::new(Arc::clone(&self.gate) as SharedGate, self.engine);
         let flight = serve_flight(service, flight, tls, stop.clone());
         let housekeeping = housekeeping(self.doorkeeper, self.pull, stop.clone());
@@ -326,7 +343,11 @@ async fn serve_http(
     let service = router.into_make_service();
     let served = match tls {
         Some(tls) => {
-            axum_server::from_tcp_rustls(listener, tls).map_err(|error| error.to_string())?.handle(handle).serve(service).await
+            axum_server::from_tcp_rustls(listener, tls)
+                .map_err(|error| error.to_string())?
+                .handle(handle)
+                .serve(service)
+                .await
         }
         None => axum_server::from_tcp(listener).map_err(|error| error.to_string())?.handle(handle).serve(service).await,
     };

@@ -3,8 +3,9 @@
 //! Everything that must change together is one [`Batch`]. Rows carry their version in the table's
 //! name, so that a later format is a new table and a migration.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use rocksdb::{ColumnFamilyDescriptor, DB, Direction, IteratorMode, Options, WriteBatch, WriteOptions};
 use serde::Serialize;
@@ -129,7 +130,15 @@ impl Batch {
 /// The open store; clones share it.
 #[derive(Clone)]
 pub struct Store {
-    db: Arc<DB>,
+    open: Arc<Open>,
+}
+
+struct Open {
+    dir: PathBuf,
+    /// Empty only while the database is opened again.
+    db: RwLock<Option<DB>>,
+    /// Set by a failed write: RocksDB then refuses every further one until it is opened again.
+    failed: AtomicBool,
 }
 
 impl Store {
@@ -138,20 +147,9 @@ impl Store {
     /// # Errors
     /// [`StoreError::InUse`] if another process has it open.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
-        let mut options = Options::default();
-        options.create_if_missing(true);
-        options.create_missing_column_families(true);
-        options.set_keep_log_file_num(4);
-        options.set_max_total_wal_size(64 << 20);
-        let families = Table::ALL.map(|table| {
-            let mut options = Options::default();
-            options.set_write_buffer_size(8 << 20);
-            ColumnFamilyDescriptor::new(table.name(), options)
-        });
-        let db = DB::open_cf_descriptors(&options, dir, families).map_err(|error| {
-            if error.to_string().contains("lock") { StoreError::InUse } else { StoreError::Database(error) }
-        })?;
-        Ok(Self { db: Arc::new(db) })
+        let db = open(dir)?;
+        let open = Open { dir: dir.to_owned(), db: RwLock::new(Some(db)), failed: AtomicBool::new(false) };
+        Ok(Self { open: Arc::new(open) })
     }
 
     /// The row of `key`, if there is one.
@@ -159,8 +157,10 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn get<T: DeserializeOwned>(&self, table: Table, key: &str) -> Result<Option<T>, StoreError> {
-        let Some(family) = self.db.cf_handle(table.name()) else { return Ok(None) };
-        let Some(bytes) = self.db.get_pinned_cf(family, key)? else { return Ok(None) };
+        let db = self.read();
+        let db = db.as_ref().ok_or(StoreError::Stopped)?;
+        let Some(family) = db.cf_handle(table.name()) else { return Ok(None) };
+        let Some(bytes) = db.get_pinned_cf(family, key)? else { return Ok(None) };
         serde_json::from_slice(&bytes).map(Some).map_err(|source| row_error(table, key, source))
     }
 
@@ -174,10 +174,12 @@ impl Store {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<(String, T)>, StoreError> {
-        let Some(family) = self.db.cf_handle(table.name()) else { return Ok(Vec::new()) };
+        let db = self.read();
+        let db = db.as_ref().ok_or(StoreError::Stopped)?;
+        let Some(family) = db.cf_handle(table.name()) else { return Ok(Vec::new()) };
         let mode = after.map_or(IteratorMode::Start, |key| IteratorMode::From(key.as_bytes(), Direction::Forward));
         let mut rows = Vec::new();
-        for item in self.db.iterator_cf(family, mode) {
+        for item in db.iterator_cf(family, mode) {
             let (key, bytes) = item?;
             let key = String::from_utf8_lossy(&key).into_owned();
             if after == Some(key.as_str()) {
@@ -198,7 +200,9 @@ impl Store {
     /// [`StoreError::Database`], for example when the disk is full.
     pub async fn commit(&self, batch: Batch) -> Result<(), StoreError> {
         let store = self.clone();
-        tokio::task::spawn_blocking(move || store.commit_blocking(&batch, true)).await.unwrap_or(Err(StoreError::Stopped))
+        tokio::task::spawn_blocking(move || store.commit_blocking(&batch, true))
+            .await
+            .unwrap_or(Err(StoreError::Stopped))
     }
 
     /// Like [`Store::commit`], from a thread that may block. Without `sync` a power failure may undo it.
@@ -206,9 +210,12 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`].
     pub fn commit_blocking(&self, batch: &Batch, sync: bool) -> Result<(), StoreError> {
+        self.reopen_if_failed()?;
+        let db = self.read();
+        let db = db.as_ref().ok_or(StoreError::Stopped)?;
         let mut write = WriteBatch::default();
         for (table, key, bytes) in &batch.changes {
-            let Some(family) = self.db.cf_handle(table.name()) else { continue };
+            let Some(family) = db.cf_handle(table.name()) else { continue };
             match bytes {
                 Some(bytes) => write.put_cf(family, key, bytes),
                 None => write.delete_cf(family, key),
@@ -216,8 +223,46 @@ impl Store {
         }
         let mut options = WriteOptions::default();
         options.set_sync(sync);
-        Ok(self.db.write_opt(write, &options)?)
+        db.write_opt(write, &options).map_err(|error| {
+            self.open.failed.store(true, Ordering::Release);
+            StoreError::Database(error)
+        })
     }
+
+    fn read(&self) -> RwLockReadGuard<'_, Option<DB>> {
+        self.open.db.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens the database again if its last write failed; what was acknowledged is in its log.
+    fn reopen_if_failed(&self) -> Result<(), StoreError> {
+        if !self.open.failed.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let mut db = self.open.db.write().unwrap_or_else(PoisonError::into_inner);
+        if self.open.failed.load(Ordering::Acquire) {
+            // The old one holds the lock of the directory until it is dropped.
+            *db = None;
+            *db = Some(open(&self.open.dir)?);
+            self.open.failed.store(false, Ordering::Release);
+        }
+        Ok(())
+    }
+}
+
+fn open(dir: &Path) -> Result<DB, StoreError> {
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
+    options.set_keep_log_file_num(4);
+    options.set_max_total_wal_size(64 << 20);
+    let families = Table::ALL.map(|table| {
+        let mut options = Options::default();
+        options.set_write_buffer_size(8 << 20);
+        ColumnFamilyDescriptor::new(table.name(), options)
+    });
+    DB::open_cf_descriptors(&options, dir, families).map_err(|error| {
+        if error.to_string().contains("lock") { StoreError::InUse } else { StoreError::Database(error) }
+    })
 }
 
 fn row_error(table: Table, key: &str, source: serde_json::Error) -> StoreError {

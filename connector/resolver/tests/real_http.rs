@@ -242,8 +242,9 @@ async fn an_abandoned_fetch_does_not_block_the_next() {
     let resolver = DidResolver::new(loopback());
     let did = did(address, "good");
     let first = resolver.clone();
-    let abandoned = tokio::time::timeout(Duration::ZERO, first.resolve(&did)).await;
-    assert!(abandoned.is_err());
+    let mut abandoned = Box::pin(first.resolve(&did));
+    assert!(futures::poll!(&mut abandoned).is_pending());
+    drop(abandoned);
     assert!(resolver.resolve(&did).await.is_ok());
 }
 
@@ -256,6 +257,8 @@ keyUsage = critical, digitalSignature\nextendedKeyUsage = serverAuth\n";
 /// Over TLS a server is reached only with a certificate that leads to a trusted root.
 #[tokio::test]
 async fn extra_roots_are_trusted_and_others_are_not() {
+    // The test server asks rustls for the process's choice; the client under test makes its own.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("extra-roots");
     std::fs::create_dir_all(&dir).unwrap();
     std::fs::write(dir.join("config"), CERTIFICATE_CONFIG).unwrap();

@@ -8,9 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use serde_json::Value;
 use shuyu_base::{Did, Digest, UnixMillis};
-use shuyu_contract_engine::{
-    AckError, Act, Assessment, Effect, Machine, Msg, Party, Pid, Proposal, Record, RetryPolicy, SetAsideReason,
-};
+use shuyu_contract_engine::{AckError, Act, Assessment, Effect, Machine, Msg, Pid, Proposal, Record, RetryPolicy};
 use shuyu_evidence::Statement;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -19,6 +17,7 @@ use crate::agreements::Side;
 use crate::clock;
 use crate::events::Events;
 use crate::evidence::Evidence;
+use crate::exchange::answer::{Verdict, answer, aside, named_pid};
 use crate::exchange::row::{Happened, Kind, MachineRow, Row};
 use crate::locks::KeyedLocks;
 use crate::peers::{PeerError, Peers};
@@ -29,6 +28,8 @@ use crate::store::{Batch, Store};
 const MAX_HISTORY: usize = 64;
 /// Pause before a process is taken up again whose evidence could not be written.
 const LEDGER_RETRY: std::time::Duration = std::time::Duration::from_secs(5);
+
+pub use crate::exchange::answer::Answer;
 
 /// What every driver works with.
 #[derive(Clone)]
@@ -47,20 +48,6 @@ pub struct Tools {
     pub tasks: TaskTracker,
     /// Set when the node stops.
     pub stopping: CancellationToken,
-}
-
-/// The answer to a message of another node.
-pub enum Answer<K: Kind> {
-    /// Done, or done before. The row as it is now.
-    Done(Box<Row<K>>),
-    /// Our own message is under way; try again.
-    Busy,
-    /// Not done, and never will be.
-    Refused(String),
-    /// There is no such process for this sender.
-    Unknown,
-    /// We failed; nothing was acknowledged.
-    Failed(Problem),
 }
 
 /// A message of our own to be proposed.
@@ -190,7 +177,8 @@ impl<K: Kind> Driver<K> {
                 (row, machine)
             }
             (None, Some(row)) => {
-                let machine = Machine::new(row.role.party(), pid(&row.pid)?, Some(msg.sender_pid.clone()), RetryPolicy::STANDARD);
+                let machine =
+                    Machine::new(row.role.party(), pid(&row.pid)?, Some(msg.sender_pid.clone()), RetryPolicy::STANDARD);
                 (row, machine)
             }
             (None, None) => return Ok(Answer::Unknown),
@@ -438,12 +426,7 @@ impl<K: Kind> Driver<K> {
             Effect::SetAside(reason) => {
                 tracing::warn!(kind = K::NAME, %pid, reason = %aside(reason), "set aside; waits for an operator");
             }
-            Effect::Save
-            | Effect::Record(_)
-            | Effect::Ack
-            | Effect::AckAgain
-            | Effect::Busy
-            | Effect::Refuse(_) => {}
+            Effect::Save | Effect::Record(_) | Effect::Ack | Effect::AckAgain | Effect::Busy | Effect::Refuse(_) => {}
         }
     }
 
@@ -484,18 +467,22 @@ impl<K: Kind> Driver<K> {
             sent = self.tools.peers.post(&peer, &url, body) => sent,
             () = self.tools.stopping.cancelled() => return,
         };
-        self.settle(&row.pid, |machine, now| match &sent {
-            Ok(answer) => {
-                let named = named_pid(answer, receiver);
-                machine.on_ack(event, named.as_ref()).or_else(|error| match error {
-                    AckError::NoPeerPid | AckError::OtherProcess => machine.on_no_answer(now, event, random()),
-                    other => Err(other),
-                })
-            }
-            Err(PeerError::Busy { .. }) => machine.on_busy(now, event, random()),
-            Err(error) if error.is_definite() => machine.on_refused(event),
-            Err(_) => machine.on_no_answer(now, event, random()),
-        }, sent.as_ref().err().map(ToString::to_string))
+        self.settle(
+            &row.pid,
+            |machine, now| match &sent {
+                Ok(answer) => {
+                    let named = named_pid(answer, receiver);
+                    machine.on_ack(event, named.as_ref()).or_else(|error| match error {
+                        AckError::NoPeerPid | AckError::OtherProcess => machine.on_no_answer(now, event, random()),
+                        other => Err(other),
+                    })
+                }
+                Err(PeerError::Busy { .. }) => machine.on_busy(now, event, random()),
+                Err(error) if error.is_definite() => machine.on_refused(event),
+                Err(_) => machine.on_no_answer(now, event, random()),
+            },
+            sent.as_ref().err().map(ToString::to_string),
+        )
         .await;
     }
 
@@ -505,14 +492,18 @@ impl<K: Kind> Driver<K> {
         let url = format!("{}{}", row.peer_root, K::state_path(their_pid));
         let answer = self.tools.peers.ask(&peer, &url).await;
         let state = answer.ok().and_then(|view| K::state_of(view.get("state")?.as_str()?));
-        self.settle(&row.pid, |machine, now| match (state, &machine.snapshot().pending) {
-            (Some(state), _) => machine.on_peer_state(state),
-            (None, Some(pending)) => {
-                let event = pending.event;
-                machine.on_no_answer(now, event, random())
-            }
-            (None, None) => Err(AckError::NothingPending),
-        }, None)
+        self.settle(
+            &row.pid,
+            |machine, now| match (state, &machine.snapshot().pending) {
+                (Some(state), _) => machine.on_peer_state(state),
+                (None, Some(pending)) => {
+                    let event = pending.event;
+                    machine.on_no_answer(now, event, random())
+                }
+                (None, None) => Err(AckError::NothingPending),
+            },
+            None,
+        )
         .await;
     }
 
@@ -546,44 +537,6 @@ impl<K: Kind> Driver<K> {
     }
 }
 
-enum Verdict {
-    Done,
-    Busy,
-    Refused(String),
-}
-
-fn answer<K: Kind>(effects: &[Effect<K>]) -> Verdict {
-    for effect in effects {
-        match effect {
-            Effect::Busy => return Verdict::Busy,
-            Effect::Refuse(refused) => return Verdict::Refused(refused.to_string()),
-            Effect::Ack | Effect::AckAgain => return Verdict::Done,
-            Effect::Save
-            | Effect::Record(_)
-            | Effect::Send { .. }
-            | Effect::Enquire
-            | Effect::ScheduleAt(_)
-            | Effect::SetAside(_) => {}
-        }
-    }
-    Verdict::Refused("not acknowledged".to_owned())
-}
-
-fn aside(reason: SetAsideReason) -> String {
-    match reason {
-        SetAsideReason::NoAnswer { attempts } => format!("no definite answer in {attempts} attempts; `resume` tries again"),
-        other => format!("the other party's state cannot be explained: {other:?}"),
-    }
-}
-
-fn named_pid(answer: &Value, party: Party) -> Option<Pid> {
-    let field = match party {
-        Party::Provider => "providerPid",
-        Party::Consumer => "consumerPid",
-    };
-    answer.get(field)?.as_str()?.parse().ok()
-}
-
 pub(crate) fn pid(text: &str) -> Result<Pid, Problem> {
     text.parse().map_err(|error| Problem::invalid(format!("process identifier `{text}`: {error}")))
 }
@@ -591,18 +544,6 @@ pub(crate) fn pid(text: &str) -> Result<Pid, Problem> {
 fn failed(error: crate::evidence::EvidenceError) -> Problem {
     Problem::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, crate::management::chain(&error))
         .hint("nothing was acknowledged; check the disk of the ledger")
-}
-
-/// An identifier as one segment of a path (RFC 3986, section 3.3).
-pub fn path_segment(text: &str) -> String {
-    let mut segment = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b':' => segment.push(char::from(byte)),
-            other => segment.push_str(&format!("%{other:02X}")),
-        }
-    }
-    segment
 }
 
 /// Spreads retries; not a secret.

@@ -5,21 +5,21 @@ use std::sync::{Arc, OnceLock};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use shuyu_base::{Did, Digest};
-use shuyu_contract_engine::negotiation::{State, Verb};
+use shuyu_contract_engine::negotiation::State;
 use shuyu_contract_engine::{Negotiation, Party, Proposal};
 use shuyu_policy::covers;
-use shuyu_wire::dsp::{CallbackUrl, Explanation, NegotiationBody, AgreementPart, NegotiationMessage, OfferPart, event_digest};
+use shuyu_wire::dsp::{CallbackUrl, Explanation, NegotiationBody, NegotiationMessage, OfferPart, event_digest};
 
 use crate::agreements::{AgreementRow, Agreements, Held, Side};
 use crate::clock;
 use crate::config::Config;
-use crate::exchange::driver::{Answer, Draft, Driver, Tools, path_segment};
+use crate::exchange::driver::{Answer, Draft, Driver, Tools};
 use crate::exchange::row::{Kind, MachineRow, Row, process_name};
-use crate::exchange::terms::{as_agreement, as_offer, check_agreement, terms_of};
+use crate::exchange::terms::{agreement_part, as_agreement, as_offer, check_agreement, offer_part, terms_of};
 use crate::holdings::{Approve, Holdings, parse_policy};
 use crate::locks::KeyedLocks;
 use crate::problem::Problem;
-use crate::store::{Batch, Store, StoreError, Table};
+use crate::store::{Batch, Table};
 
 /// What a negotiation is about.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -40,59 +40,6 @@ pub struct Detail {
     /// The agreement, once there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agreement: Option<Value>,
-}
-
-impl Kind for Negotiation {
-    type Detail = Detail;
-    const TABLE: Table = Table::Negotiations;
-    const NAME: &'static str = "negotiation";
-
-    fn verb_name(verb: Verb) -> &'static str {
-        verb.name()
-    }
-
-    fn verb_of(name: &str) -> Option<Verb> {
-        Verb::ALL.into_iter().find(|verb| verb.name() == name)
-    }
-
-    fn state_name(state: State) -> &'static str {
-        state.name()
-    }
-
-    fn state_of(name: &str) -> Option<State> {
-        State::ALL.into_iter().find(|state| state.name() == name)
-    }
-
-    fn path(verb: Verb, _receiver: Party, receiver_pid: Option<&str>) -> String {
-        let end = match verb {
-            Verb::Request => "request",
-            Verb::Offer => "offers",
-            Verb::Accept | Verb::Finalize => "events",
-            Verb::Agree => "agreement",
-            Verb::Verify => "agreement/verification",
-            Verb::Terminate => "termination",
-        };
-        match receiver_pid {
-            Some(pid) => format!("/negotiations/{}/{end}", path_segment(pid)),
-            None => format!("/negotiations/{end}"),
-        }
-    }
-
-    /// A contract whose finalization did not take effect is not in force.
-    fn withdrawn(row: &Row<Self>, verb: Verb, store: &Store, batch: &mut Batch) -> Result<(), StoreError> {
-        let id = row.detail.agreement.as_ref().and_then(|agreement| agreement.get("@id")?.as_str());
-        let (Verb::Finalize, Some(id)) = (verb, id) else { return Ok(()) };
-        if let Some(mut contract) = store.get::<AgreementRow>(Table::Agreements, id)? {
-            contract.held = Held::Terminated;
-            contract.reason = Some("the negotiation was not finalized".to_owned());
-            batch.put(Table::Agreements, id, &contract)?;
-        }
-        Ok(())
-    }
-
-    fn state_path(pid: &str) -> String {
-        format!("/negotiations/{}", path_segment(pid))
-    }
 }
 
 /// The negotiations of this node.
@@ -283,7 +230,13 @@ impl Negotiations {
     }
 
     /// A message that opens a negotiation. A repeat finds the negotiation it opened before.
-    pub async fn opened_by(&self, sender: &Did, from: Party, message: &NegotiationMessage, event: Digest) -> Answer<Negotiation> {
+    pub async fn opened_by(
+        &self,
+        sender: &Did,
+        from: Party,
+        message: &NegotiationMessage,
+        event: Digest,
+    ) -> Answer<Negotiation> {
         match self.open_for(sender, from, message, event).await {
             Ok(answer) => answer,
             Err(problem) if problem.status.is_server_error() => Answer::Failed(problem),
@@ -299,7 +252,9 @@ impl Negotiations {
         event: Digest,
     ) -> Result<Answer<Negotiation>, Problem> {
         let (offer, callback) = match &message.body {
-            NegotiationBody::Request { offer, callback } | NegotiationBody::Offer { offer, callback } => (offer, callback),
+            NegotiationBody::Request { offer, callback } | NegotiationBody::Offer { offer, callback } => {
+                (offer, callback)
+            }
             NegotiationBody::Accepted
             | NegotiationBody::Agreement { .. }
             | NegotiationBody::Verification
@@ -358,7 +313,13 @@ impl Negotiations {
     }
 
     /// A later message of the other party.
-    pub async fn received(&self, pid: &str, sender: &Did, message: &NegotiationMessage, event: Digest) -> Answer<Negotiation> {
+    pub async fn received(
+        &self,
+        pid: &str,
+        sender: &Did,
+        message: &NegotiationMessage,
+        event: Digest,
+    ) -> Answer<Negotiation> {
         match self.receive(pid, sender, message, event).await {
             Ok(answer) => answer,
             Err(problem) if problem.status == axum::http::StatusCode::NOT_FOUND => Answer::Unknown,
@@ -419,7 +380,9 @@ impl Negotiations {
     async fn follow_up(&self, row: Row<Negotiation>) {
         let pid = row.pid.clone();
         let step = match (row.role, state(&row)) {
-            (Side::Provider, Some(State::Requested)) if row.detail.answers == Approve::Auto => self.answer_request(&row).await,
+            (Side::Provider, Some(State::Requested)) if row.detail.answers == Approve::Auto => {
+                self.answer_request(&row).await
+            }
             (Side::Provider, Some(State::Accepted)) => self.agree(&row).await.map(|_| ()),
             (Side::Provider, Some(State::Verified)) => self.finalize(&pid).await,
             (Side::Consumer, Some(State::Offered)) if row.detail.answers == Approve::Auto => {
@@ -449,7 +412,10 @@ impl Negotiations {
                 self.put_terms(&row.pid, own, true).await.map(|_| ())
             }
             Err(differences) => {
-                let words: Vec<String> = differences.iter().map(|difference| format!("`{}`: {}", difference.path, difference.what)).collect();
+                let words: Vec<String> = differences
+                    .iter()
+                    .map(|difference| format!("`{}`: {}", difference.path, difference.what))
+                    .collect();
                 self.refuse(&row.pid, &words.join("; ")).await.map(|_| ())
             }
         }
@@ -482,7 +448,8 @@ impl Negotiations {
                 }
                 let consumer_did: Did = row.peer.parse().map_err(|_| Problem::conflict("the peer has no valid DID"))?;
                 let terms = parse_policy(on_table(row))?;
-                let agreement = as_agreement(&terms, &new_pid(), &row.detail.dataset, &own, &consumer_did, clock::now());
+                let agreement =
+                    as_agreement(&terms, &new_pid(), &row.detail.dataset, &own, &consumer_did, clock::now());
                 row.detail.agreement = Some(agreement.clone());
                 draft(row, NegotiationBody::Agreement { agreement: agreement_part(agreement)? })
             })
@@ -601,29 +568,14 @@ fn draft(row: &Row<Negotiation>, body: NegotiationBody) -> Result<Draft<Negotiat
     Ok(Draft { proposal: Proposal { verb: message.verb(), event, terms }, body })
 }
 
-fn offer_part(terms: &Value) -> Result<OfferPart, Problem> {
-    let policy = parse_policy(terms)?;
-    Ok(OfferPart { id: policy.uid, target: policy.target, policy: terms.clone() })
-}
-
-fn agreement_part(agreement: Value) -> Result<AgreementPart, Problem> {
-    let policy = parse_policy(&agreement)?;
-    let text = |did: Option<Did>| did.map(|did| did.to_string()).unwrap_or_default();
-    Ok(AgreementPart {
-        id: policy.uid,
-        target: policy.target.unwrap_or_default(),
-        assigner: text(policy.assigner),
-        assignee: text(policy.assignee),
-        timestamp: None,
-        policy: agreement,
-    })
-}
-
 /// A fresh process identifier: 122 random bits, so that digests of messages tell nothing.
 pub fn new_pid() -> String {
     format!("urn:uuid:{}", uuid::Uuid::new_v4())
 }
 
 fn nothing_waits(row: &Row<Negotiation>) -> Problem {
-    Problem::conflict(format!("negotiation is in state {}; nothing waits for an answer of ours", row.machine.state().unwrap_or("NEW")))
+    Problem::conflict(format!(
+        "negotiation is in state {}; nothing waits for an answer of ours",
+        row.machine.state().unwrap_or("NEW")
+    ))
 }

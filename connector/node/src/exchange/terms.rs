@@ -4,6 +4,7 @@ use serde_json::Value;
 use shuyu_base::{Did, Digest, UnixMillis, json};
 use shuyu_contract_engine::OfferTerms;
 use shuyu_policy::{Policy, PolicyKind};
+use shuyu_wire::dsp::{AgreementPart, OfferPart};
 use shuyu_wire::odrl;
 
 use crate::holdings::parse_policy;
@@ -64,7 +65,13 @@ pub fn as_agreement(terms: &Policy, id: &str, dataset: &str, provider: &Did, con
 ///
 /// # Errors
 /// The first difference, in words.
-pub fn check_agreement(agreement: &Value, terms: &Value, dataset: &str, provider: &Did, consumer: &Did) -> Result<(), String> {
+pub fn check_agreement(
+    agreement: &Value,
+    terms: &Value,
+    dataset: &str,
+    provider: &Did,
+    consumer: &Did,
+) -> Result<(), String> {
     let agreed = parse_policy(agreement).map_err(|problem| problem.detail)?;
     let offered = parse_policy(terms).map_err(|problem| problem.detail)?;
     if agreed.kind != PolicyKind::Agreement {
@@ -79,6 +86,33 @@ pub fn check_agreement(agreement: &Value, terms: &Value, dataset: &str, provider
     if agreed.assignee.as_ref() != Some(consumer) {
         return Err("`agreement.assignee` is not the consumer".to_owned());
     }
-    let same = rules_digest(&agreed).map_err(|problem| problem.detail)? == rules_digest(&offered).map_err(|problem| problem.detail)?;
+    let same = rules_digest(&agreed).map_err(|problem| problem.detail)?
+        == rules_digest(&offered).map_err(|problem| problem.detail)?;
     if same { Ok(()) } else { Err("`agreement` has other rules than the offer it is made from".to_owned()) }
+}
+
+/// The terms as a message carries them.
+///
+/// # Errors
+/// 422 naming the term that is not understood.
+pub fn offer_part(terms: &Value) -> Result<OfferPart, Problem> {
+    let policy = parse_policy(terms)?;
+    Ok(OfferPart { id: policy.uid, target: policy.target, policy: terms.clone() })
+}
+
+/// The agreement as a message carries it.
+///
+/// # Errors
+/// 422 naming the term that is not understood.
+pub fn agreement_part(agreement: Value) -> Result<AgreementPart, Problem> {
+    let policy = parse_policy(&agreement)?;
+    let text = |did: Option<Did>| did.map(|did| did.to_string()).unwrap_or_default();
+    Ok(AgreementPart {
+        id: policy.uid,
+        target: policy.target.unwrap_or_default(),
+        assigner: text(policy.assigner),
+        assignee: text(policy.assignee),
+        timestamp: None,
+        policy: agreement,
+    })
 }

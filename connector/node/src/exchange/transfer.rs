@@ -16,44 +16,18 @@ use crate::access::AccessTokens;
 use crate::agreements::{AgreementRow, Agreements, Held, Side};
 use crate::clock;
 use crate::config::Config;
-use crate::exchange::driver::{Answer, Draft, Driver, Tools, path_segment};
+use crate::exchange::driver::{Answer, Draft, Driver, Tools};
+use crate::exchange::handover::{Access, Address, Format};
+use crate::exchange::kinds::path_segment;
 use crate::exchange::negotiation::new_pid;
 use crate::exchange::row::{Kind, MachineRow, Row, process_name};
 use crate::holdings::Holdings;
 use crate::locks::KeyedLocks;
 use crate::problem::Problem;
-use crate::store::{Batch, Store, StoreError, Table};
+use crate::store::{Batch, Table};
 
 /// An access token is renewed when it has less than this left, in milliseconds.
 const RENEW_BEFORE_MS: i64 = 60_000;
-
-/// Ways in which data is handed over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Format {
-    /// Arrow Flight SQL: the consumer sends queries.
-    FlightSql,
-    /// HTTP: the consumer fetches results as files.
-    #[serde(rename = "HttpData-PULL")]
-    HttpPull,
-}
-
-impl Format {
-    /// All of them.
-    pub const ALL: [Self; 2] = [Self::FlightSql, Self::HttpPull];
-
-    /// The `format` of a DSP distribution.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::FlightSql => "FlightSql",
-            Self::HttpPull => "HttpData-PULL",
-        }
-    }
-
-    /// The format of a name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|format| format.name() == name)
-    }
-}
 
 /// What a transfer is about.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -70,71 +44,6 @@ pub struct Detail {
     pub reason: Option<String>,
 }
 
-/// A stored data address; it holds a token, so it is never logged or shown.
-#[derive(Clone, Serialize, Deserialize)]
-pub struct Address(Vec<(String, String)>);
-
-impl Address {
-    /// Keeps the properties of a data address.
-    pub fn of(address: &DataAddress) -> Self {
-        Self(address.properties.clone())
-    }
-
-    fn property(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
-    }
-}
-
-impl std::fmt::Debug for Address {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Address(..)")
-    }
-}
-
-impl Kind for Transfer {
-    type Detail = Detail;
-    const TABLE: Table = Table::Transfers;
-    const NAME: &'static str = "transfer";
-
-    fn verb_name(verb: Verb) -> &'static str {
-        verb.name()
-    }
-
-    fn verb_of(name: &str) -> Option<Verb> {
-        Verb::ALL.into_iter().find(|verb| verb.name() == name)
-    }
-
-    fn state_name(state: State) -> &'static str {
-        state.name()
-    }
-
-    fn state_of(name: &str) -> Option<State> {
-        State::ALL.into_iter().find(|state| state.name() == name)
-    }
-
-    fn path(verb: Verb, _receiver: Party, receiver_pid: Option<&str>) -> String {
-        let end = match verb {
-            Verb::Request => "request",
-            Verb::Start => "start",
-            Verb::Suspend => "suspension",
-            Verb::Complete => "completion",
-            Verb::Terminate => "termination",
-        };
-        match receiver_pid {
-            Some(pid) => format!("/transfers/{}/{end}", path_segment(pid)),
-            None => format!("/transfers/{end}"),
-        }
-    }
-
-    fn withdrawn(_: &Row<Self>, _: Verb, _: &Store, _: &mut Batch) -> Result<(), StoreError> {
-        Ok(())
-    }
-
-    fn state_path(pid: &str) -> String {
-        format!("/transfers/{}", path_segment(pid))
-    }
-}
-
 /// The transfers of this node.
 pub struct Transfers {
     driver: OnceLock<Arc<Driver<Transfer>>>,
@@ -147,25 +56,6 @@ pub struct Transfers {
     own_root: CallbackUrl,
     public_url: String,
     flight_url: String,
-}
-
-/// What a consumer needs to read the data.
-#[derive(Clone, Debug, Serialize)]
-pub struct Access {
-    /// How the data is handed over.
-    pub format: &'static str,
-    /// Flight SQL address.
-    pub flight_endpoint: String,
-    /// Address of the transfer's files.
-    pub http_endpoint: String,
-    /// The token to present at both.
-    pub bearer: String,
-    /// When the token ends.
-    pub expires_at: String,
-    /// The table's name in queries.
-    pub table: String,
-    /// The agreement.
-    pub agreement: String,
 }
 
 impl Transfers {
@@ -270,12 +160,18 @@ impl Transfers {
         }
     }
 
-    async fn open_for(&self, sender: &Did, message: &TransferMessage, event: Digest) -> Result<Answer<Transfer>, Problem> {
+    async fn open_for(
+        &self,
+        sender: &Did,
+        message: &TransferMessage,
+        event: Digest,
+    ) -> Result<Answer<Transfer>, Problem> {
         let TransferBody::Request { agreement_id, format, callback, .. } = &message.body else {
             return Ok(Answer::Unknown);
         };
         self.tools.peers.check_callback(callback)?;
-        let format = Format::from_name(format).ok_or_else(|| Problem::invalid("`format` is not one of the dataset's"))?;
+        let format =
+            Format::from_name(format).ok_or_else(|| Problem::invalid("`format` is not one of the dataset's"))?;
         // Somebody else's agreement looks like none.
         let no_agreement = || Problem::invalid("`agreementId`: there is no such agreement with you");
         let contract = self.agreements.get(agreement_id).map_err(|_| no_agreement())?;
@@ -314,7 +210,13 @@ impl Transfers {
     }
 
     /// A later message of the other party.
-    pub async fn received(&self, pid: &str, sender: &Did, message: &TransferMessage, event: Digest) -> Answer<Transfer> {
+    pub async fn received(
+        &self,
+        pid: &str,
+        sender: &Did,
+        message: &TransferMessage,
+        event: Digest,
+    ) -> Answer<Transfer> {
         let step = async {
             let driver = self.driver()?;
             let row = driver.get(pid)?;
@@ -551,10 +453,14 @@ impl Transfers {
             return Err(Problem::conflict("we are the provider of this transfer"));
         }
         if state(&row) != Some(State::Started) {
-            return Err(Problem::conflict(format!("the transfer is in state {}", row.machine.state().unwrap_or("NEW")))
-                .hint(row.detail.reason.clone().unwrap_or_else(|| "only a started transfer gives access".to_owned())));
+            return Err(Problem::conflict(format!(
+                "the transfer is in state {}",
+                row.machine.state().unwrap_or("NEW")
+            ))
+            .hint(row.detail.reason.clone().unwrap_or_else(|| "only a started transfer gives access".to_owned())));
         }
-        let address = row.detail.data_address.as_ref().ok_or_else(|| Problem::peer("the provider sent no data address"))?;
+        let address =
+            row.detail.data_address.as_ref().ok_or_else(|| Problem::peer("the provider sent no data address"))?;
         let text = |name: &str| {
             address
                 .property(name)
@@ -616,8 +522,12 @@ fn standing(row: &Row<Transfer>) -> StreamStanding {
     let reason = |default: &str| row.detail.reason.clone().unwrap_or_else(|| default.to_owned());
     let leaving = row.machine.pending_verb().and_then(Transfer::verb_of);
     match (state(row), leaving) {
-        (_, Some(Verb::Terminate)) | (Some(State::Terminated), _) => StreamStanding::Revoked(reason("the transfer was terminated")),
-        (_, Some(Verb::Suspend)) | (Some(State::Suspended), _) => StreamStanding::Revoked(reason("the transfer is suspended")),
+        (_, Some(Verb::Terminate)) | (Some(State::Terminated), _) => {
+            StreamStanding::Revoked(reason("the transfer was terminated"))
+        }
+        (_, Some(Verb::Suspend)) | (Some(State::Suspended), _) => {
+            StreamStanding::Revoked(reason("the transfer is suspended"))
+        }
         (_, Some(Verb::Complete)) | (Some(State::Completed), _) => StreamStanding::Expired,
         // The consumer learns its token from the start message, before we learn that it has it.
         (Some(State::Started), _) | (Some(State::Requested), Some(Verb::Start)) => StreamStanding::Live,

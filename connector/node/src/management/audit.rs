@@ -31,7 +31,10 @@ struct Follow {
     did: String,
 }
 
-async fn follow(State(auditor): State<Arc<Auditor>>, Body(follow): Body<Follow>) -> Result<(StatusCode, Json<Value>), Problem> {
+async fn follow(
+    State(auditor): State<Arc<Auditor>>,
+    Body(follow): Body<Follow>,
+) -> Result<(StatusCode, Json<Value>), Problem> {
     let did = follow.did.parse().map_err(|error| Problem::invalid(format!("`did`: {error}")))?;
     Ok((StatusCode::CREATED, Json(auditor.follow(&did).await?)))
 }

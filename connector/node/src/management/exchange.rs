@@ -21,9 +21,9 @@ use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 use crate::agreements::{AgreementRow, Agreements, Side, last_end};
 use crate::clock;
 use crate::events::Events;
+use crate::exchange::handover::{Access, Format};
 use crate::exchange::negotiation::{Wish, on_table};
 use crate::exchange::row::{Kind, Row};
-use crate::exchange::transfer::{Access, Format};
 use crate::exchange::{Negotiations, Transfers};
 use crate::finder::Finder;
 use crate::holdings::Approve;
@@ -96,7 +96,10 @@ struct CatalogWish {
 
 async fn catalog(State(desk): State<Arc<Desk>>, Body(wish): Body<CatalogWish>) -> Answer {
     let provider = did("provider", &wish.provider)?;
-    desk.finder.find(&provider, wish.text.as_deref(), wish.filter.as_ref(), wish.limit, wish.after.as_deref()).await.map(Json)
+    desk.finder
+        .find(&provider, wish.text.as_deref(), wish.filter.as_ref(), wish.limit, wish.after.as_deref())
+        .await
+        .map(Json)
 }
 
 #[derive(Deserialize)]
@@ -345,7 +348,9 @@ async fn explain(State(desk): State<Arc<Desk>>, Path(id): Path<String>, Body(bod
     let action = Action::from_name(&body.action)
         .ok_or_else(|| Problem::invalid(format!("`action`: `{}` is not known", body.action)))?;
     let now = match &body.at {
-        Some(text) => UnixMillis::from_rfc3339(text).ok_or_else(|| Problem::invalid("`at` must be an RFC 3339 time"))?,
+        Some(text) => {
+            UnixMillis::from_rfc3339(text).ok_or_else(|| Problem::invalid("`at` must be an RFC 3339 time"))?
+        }
         None => clock::now(),
     };
     let consumer = match row.role {
@@ -381,8 +386,9 @@ async fn start_transfer(
     State(desk): State<Arc<Desk>>,
     Body(new): Body<NewTransfer>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
-    let format = Format::from_name(&new.format)
-        .ok_or_else(|| Problem::invalid(format!("`format`: `{}` is neither FlightSql nor HttpData-PULL", new.format)))?;
+    let format = Format::from_name(&new.format).ok_or_else(|| {
+        Problem::invalid(format!("`format`: `{}` is neither FlightSql nor HttpData-PULL", new.format))
+    })?;
     let row = desk.transfers.request(&new.agreement, format).await?;
     Ok((StatusCode::CREATED, Json(transfer_json(&row))))
 }
@@ -428,7 +434,9 @@ async fn say(
 }
 
 /// Everything that happens from now on, as server-sent events.
-async fn events(State(desk): State<Arc<Desk>>) -> Sse<impl Stream<Item = Result<sse::Event, std::convert::Infallible>>> {
+async fn events(
+    State(desk): State<Arc<Desk>>,
+) -> Sse<impl Stream<Item = Result<sse::Event, std::convert::Infallible>>> {
     let heard = BroadcastStream::new(desk.events.subscribe());
     let told = heard.map(|event| {
         Ok(match event {
@@ -436,7 +444,9 @@ async fn events(State(desk): State<Arc<Desk>>) -> Sse<impl Stream<Item = Result<
                 let data = json!({ "id": event.id, "state": event.state });
                 sse::Event::default().event(event.kind).data(data.to_string())
             }
-            Err(BroadcastStreamRecvError::Lagged(missed)) => sse::Event::default().event("missed").data(missed.to_string()),
+            Err(BroadcastStreamRecvError::Lagged(missed)) => {
+                sse::Event::default().event("missed").data(missed.to_string())
+            }
         })
     });
     Sse::new(told).keep_alive(sse::KeepAlive::default())

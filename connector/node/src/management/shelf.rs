@@ -7,14 +7,14 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
-use serde_json::{Value, json};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
 use shuyu_data_plane::{Engine, schema_to_bytes};
 use url::Url;
 
-use crate::holdings::{Asset, Column, Holdings, Offer, PolicyRow};
 use crate::clock;
+use crate::holdings::{Asset, Column, Holdings, Offer, PolicyRow};
 use crate::management::{Body, chain};
 use crate::problem::Problem;
 
