@@ -409,18 +409,21 @@ impl Gatekeeper {
 /// A refusal of the policy in the data plane's words.
 fn refused_by(refusal: &Refusal) -> Refused {
     let Some(decision) = &refusal.explanation else {
-        let code = match (refusal.cause, refusal.standing) {
-            (RefusalCause::NotActive, Standing::Expired) => RefusedCode::Expired,
-            (RefusalCause::NotActive, _) => RefusedCode::Revoked,
+        return match (refusal.cause, refusal.standing) {
+            (RefusalCause::NotActive, Standing::Expired) => {
+                Refused::new(RefusedCode::Expired, "the agreement has expired")
+            }
+            (RefusalCause::NotActive, Standing::Active | Standing::Suspended | Standing::Terminated) => {
+                Refused::new(RefusedCode::Revoked, "the agreement was revoked")
+            }
             (
                 RefusalCause::NotAnAgreement
                 | RefusalCause::OtherAsset
                 | RefusalCause::OtherConsumer
                 | RefusalCause::Policy,
                 _,
-            ) => RefusedCode::Forbidden,
+            ) => Refused::new(RefusedCode::Forbidden, refusal.to_string()),
         };
-        return Refused::new(code, refusal.to_string());
     };
     let failed = |step: &&Step| step.outcome != Outcome3::Holds;
     let left_operand = |step: &Step| match &step.test {

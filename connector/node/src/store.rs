@@ -157,7 +157,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn get<T: DeserializeOwned>(&self, table: Table, key: &str) -> Result<Option<T>, StoreError> {
-        let db = self.read();
+        let db = self.read()?;
         let db = db.as_ref().ok_or(StoreError::Stopped)?;
         let Some(family) = db.cf_handle(table.name()) else { return Ok(None) };
         let Some(bytes) = db.get_pinned_cf(family, key)? else { return Ok(None) };
@@ -174,7 +174,7 @@ impl Store {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<(String, T)>, StoreError> {
-        let db = self.read();
+        let db = self.read()?;
         let db = db.as_ref().ok_or(StoreError::Stopped)?;
         let Some(family) = db.cf_handle(table.name()) else { return Ok(Vec::new()) };
         let mode = after.map_or(IteratorMode::Start, |key| IteratorMode::From(key.as_bytes(), Direction::Forward));
@@ -211,7 +211,7 @@ impl Store {
     /// [`StoreError::Database`].
     pub fn commit_blocking(&self, batch: &Batch, sync: bool) -> Result<(), StoreError> {
         self.reopen_if_failed()?;
-        let db = self.read();
+        let db = self.read()?;
         let db = db.as_ref().ok_or(StoreError::Stopped)?;
         let mut write = WriteBatch::default();
         for (table, key, bytes) in &batch.changes {
@@ -229,8 +229,16 @@ impl Store {
         })
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, Option<DB>> {
-        self.open.db.read().unwrap_or_else(PoisonError::into_inner)
+    /// The database for reading. Where opening it again has failed before, this tries once more.
+    fn read(&self) -> Result<RwLockReadGuard<'_, Option<DB>>, StoreError> {
+        let shared = || self.open.db.read().unwrap_or_else(PoisonError::into_inner);
+        let db = shared();
+        if db.is_some() {
+            return Ok(db);
+        }
+        drop(db);
+        self.reopen_if_failed()?;
+        Ok(shared())
     }
 
     /// Opens the database again if its last write failed; what was acknowledged is in its log.

@@ -97,7 +97,11 @@ impl<'a> SmallDisk<'a> {
     /// Writes until nothing more fits.
     fn fill(&self) {
         use std::io::Write;
-        let mut file = std::fs::File::create(self.0.join("ballast")).expect("the ballast can be begun");
+        let mut file = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.0.join("ballast"))
+            .expect("the ballast can be begun");
         while file.write_all(&[0; 4096]).is_ok() {}
         while file.write_all(&[0]).is_ok() {}
     }
@@ -138,7 +142,11 @@ async fn a_full_disk_acknowledges_nothing_and_loses_nothing() {
         message["consumerPid"] = shuyu_scenarios::rogue::urn().into();
         let answer = rogue.send(&node, "/negotiations/request", &message).await;
         match answer.status {
-            201 => acknowledged.push(text(&answer.body["providerPid"])),
+            201 => {
+                acknowledged.push(text(&answer.body["providerPid"]));
+                // The store gives space back when it is opened again.
+                disk.fill();
+            }
             // A failed flush ends the process: what it wrote is not known to be there.
             0 | 500..=599 => refusals += 1,
             status => assert!([500, 503].contains(&status), "{answer:?}"),
