@@ -190,7 +190,7 @@ impl Source {
         if let Self::Dir(dir) = self {
             verify_dir(dir, vkey).map_err(|error| match &error {
                 VerifyError::DoesNotHold { .. } => does_not_hold(error.to_string()),
-                _ => Failure::invalid(chain(&error)),
+                VerifyError::Unreadable { .. } | _ => Failure::invalid(chain(&error)),
             })?;
         }
         check(vkey, signing, files)

@@ -130,10 +130,11 @@ struct Node {
     pull: Pull,
     doorkeeper: Doorkeeper,
     tls: Option<RustlsConfig>,
-    tls_pem: Option<(Vec<u8>, Vec<u8>)>,
+    tls_pem: Option<TlsPem>,
 }
 
 impl Node {
+    #[expect(clippy::too_many_lines, reason = "the parts of a node, put together one after another")]
     async fn start(dir: &Path, stopping: CancellationToken) -> Result<Self, RunError> {
         let config = Config::load(dir)?;
         // The store's lock is taken first: a second node on this directory touches nothing.
@@ -313,7 +314,10 @@ fn extra_roots(dir: &Path, config: &Config) -> Result<Vec<Vec<u8>>, RunError> {
     Ok(vec![read(&dir.join(path))?.into_bytes()])
 }
 
-fn tls_pem(dir: &Path, config: &Config) -> Result<Option<(Vec<u8>, Vec<u8>)>, RunError> {
+/// A certificate chain and its key, in PEM.
+type TlsPem = (Vec<u8>, Vec<u8>);
+
+fn tls_pem(dir: &Path, config: &Config) -> Result<Option<TlsPem>, RunError> {
     let Some(tls) = &config.tls else { return Ok(None) };
     Ok(Some((read(&dir.join(&tls.certificate))?.into_bytes(), read(&dir.join(&tls.key))?.into_bytes())))
 }

@@ -4,7 +4,12 @@
 //! a chosen effect. Out of scope: anything that a node does inside; these tests see what a stranger sees.
 //!
 //! The command is taken from `SHUYU_BIN`, else from beside the test executable.
-#![expect(clippy::expect_used, clippy::panic, reason = "a harness of tests: its failure is the failure of the test")]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a harness of tests: its failure is the failure of the test"
+)]
 
 pub mod clock;
 pub mod effects;

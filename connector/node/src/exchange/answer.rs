@@ -59,7 +59,7 @@ pub(super) fn aside(reason: SetAsideReason) -> String {
         SetAsideReason::NoAnswer { attempts } => {
             format!("no definite answer in {attempts} attempts; `resume` tries again")
         }
-        other => format!("the other party's state cannot be explained: {other:?}"),
+        SetAsideReason::StatesDiffer | _ => "the other party reports a state that no message explains".to_owned(),
     }
 }
 

@@ -474,7 +474,7 @@ impl<K: Kind> Driver<K> {
                     let named = named_pid(answer, receiver);
                     machine.on_ack(event, named.as_ref()).or_else(|error| match error {
                         AckError::NoPeerPid | AckError::OtherProcess => machine.on_no_answer(now, event, random()),
-                        other => Err(other),
+                        other @ (AckError::NothingPending | _) => Err(other),
                     })
                 }
                 Err(PeerError::Busy { .. }) => machine.on_busy(now, event, random()),

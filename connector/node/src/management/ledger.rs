@@ -97,8 +97,12 @@ fn payload(entry: &[u8]) -> Value {
 async fn proof(State(ledger): State<Arc<Ledger>>, Path(index): Path<u64>) -> Result<String, Problem> {
     let read = tokio::task::spawn_blocking(move || ledger.prove(index));
     let proof = read.await.map_err(|error| failed(&error))?;
-    proof.map(|proof| proof.to_string()).map_err(|error| match error {
+    proof.map(|proof| proof.to_string()).map_err(|error| match &error {
         ReadError::Outside { .. } => Problem::not_found("published entry", &index.to_string()),
-        other => failed(&other),
+        ReadError::Segments { .. }
+        | ReadError::Index { .. }
+        | ReadError::Tiles { .. }
+        | ReadError::Halted { .. }
+        | _ => failed(&error),
     })
 }
