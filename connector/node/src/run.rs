@@ -290,11 +290,15 @@ pub fn origin(config: &Config) -> String {
 }
 
 fn engine(dir: &Path, config: &Config) -> Result<Arc<Engine>, RunError> {
+    // Made here once: queries that start together would each try to make it.
+    let spill_dir = dir.join("spill");
+    std::fs::create_dir_all(&spill_dir)
+        .map_err(|error| RunError::File { path: spill_dir.display().to_string(), reason: error.to_string() })?;
     let limits = QueryLimits {
         compute_time: Duration::from_secs(config.limits.query_timeout_s),
         memory_bytes: usize::try_from(config.limits.query_memory_mib << 20).unwrap_or(usize::MAX),
         spill_bytes: config.limits.spool_mib << 20,
-        spill_dir: Some(dir.join("spill")),
+        spill_dir: Some(spill_dir),
         ..QueryLimits::default()
     };
     Ok(Engine::start(limits)?)
