@@ -178,6 +178,8 @@ async fn a_provider_may_begin_and_either_side_may_end() {
     assert!(query().await.is_err(), "no data while suspended");
     pair.consumer.cli_ok(&["transfer", "resume", &access.transfer]).await;
     pair.at_holder("transfers", &access.transfer, "STARTED").await;
+    // The holder moves when the message comes, the consumer when its answer does.
+    pair.consumer.get(&format!("transfers/{}?wait=STARTED&timeout_s=30", access.transfer)).await.expect_ok();
     let access = pair.access_of(&access.transfer).await;
     assert!(sql::query(&access, Some("research"), "SELECT count(*) FROM weather").await.is_ok());
     pair.consumer.cli_ok(&["transfer", "complete", &access.transfer]).await;
