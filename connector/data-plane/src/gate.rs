@@ -150,10 +150,10 @@ pub struct Grant {
 /// What left, told at the end of a use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// Rows sent.
-    pub rows: u64,
-    /// Bytes sent, encoded.
-    pub bytes: u64,
+    /// Rows that were spent for this use and never sent.
+    pub unsent_rows: u64,
+    /// Bytes that were spent for this use and never sent.
+    pub unsent_bytes: u64,
     /// BLAKE3 of the result: of the file, or of the batches' digests in order.
     pub result: blake3::Hash,
     /// Whether the consumer was sent everything.
@@ -251,7 +251,7 @@ pub trait Gate: Send + Sync + 'static {
     /// Reserves rows and bytes durably, before they leave.
     async fn spend(&self, use_id: &str, rows: u64, bytes: u64) -> Result<(), Refused>;
 
-    /// Records what left and signs it. Reservations beyond the outcome may be given back.
+    /// Ends a use: gives back what was spent and never sent, records the rest as what left, and signs that.
     async fn finish(&self, use_id: &str, outcome: Outcome) -> Result<Receipt, Refused>;
 
     /// Signs a ticket's bytes with a key of this node.

@@ -49,13 +49,9 @@ impl Meter {
             let need_bytes = bytes.saturating_sub(self.left_bytes);
             let ahead_rows = need_rows.max(self.sent_rows.min(MAX_AHEAD_ROWS));
             let ahead_bytes = need_bytes.max(self.sent_bytes.min(MAX_AHEAD_BYTES));
-            match self.gate.spend(&self.use_id, ahead_rows, ahead_bytes).await {
-                Ok(()) => self.reserved(ahead_rows, ahead_bytes),
-                Err(refused) if refused.code == RefusedCode::Quota => {
-                    self.gate.spend(&self.use_id, need_rows, need_bytes).await?;
-                    self.reserved(need_rows, need_bytes);
-                }
-                Err(refused) => return Err(refused),
+            match self.reserve(ahead_rows, ahead_bytes).await {
+                Err(refused) if refused.code == RefusedCode::Quota => self.reserve(need_rows, need_bytes).await?,
+                reserved => reserved?,
             }
         }
         self.left_rows = self.left_rows.saturating_sub(rows);
@@ -65,14 +61,27 @@ impl Meter {
         Ok(())
     }
 
-    fn reserved(&mut self, rows: u64, bytes: u64) {
+    /// Spends for what may leave later.
+    pub(crate) async fn reserve(&mut self, rows: u64, bytes: u64) -> Result<(), Refused> {
+        self.gate.spend(&self.use_id, rows, bytes).await?;
         self.left_rows = self.left_rows.saturating_add(rows);
+        self.left_bytes = self.left_bytes.saturating_add(bytes);
+        Ok(())
+    }
+
+    /// Takes over what another meter of the same use had reserved and left.
+    pub(crate) fn inherit(&mut self, bytes: u64) {
         self.left_bytes = self.left_bytes.saturating_add(bytes);
     }
 
-    /// Tells the gate what left.
+    /// Gives up the reserved bytes that have not left, for another meter of the same use.
+    pub(crate) fn bequeath(&mut self) -> u64 {
+        std::mem::take(&mut self.left_bytes)
+    }
+
+    /// Ends the use, giving back what this meter reserved and did not send.
     pub(crate) async fn finish(&self, result: blake3::Hash, complete: bool) -> Result<Receipt, Refused> {
-        let outcome = Outcome { rows: self.sent_rows, bytes: self.sent_bytes, result, complete };
+        let outcome = Outcome { unsent_rows: self.left_rows, unsent_bytes: self.left_bytes, result, complete };
         self.gate.finish(&self.use_id, outcome).await
     }
 }

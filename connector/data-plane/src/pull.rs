@@ -158,20 +158,25 @@ impl Pull {
         let sql = if sql.is_empty() { &all } else { sql };
         self.engine.plan(&view, sql).await?;
         let grant = self.gate.open(caller, ask).await?;
-        let made = self.make(&grant, ask.form, sql, key).await;
-        let segment = match made {
-            Ok(segment) => segment,
+        let mut meter = Meter::new(self.gate.clone(), &grant.use_id);
+        match self.make(&grant, &mut meter, ask.form, sql, key).await {
+            Ok(segment) => Ok((grant, segment)),
             Err(error) => {
-                let nothing = Meter::new(self.gate.clone(), &grant.use_id);
-                nothing.finish(blake3::hash(b""), false).await?;
-                return Err(error);
+                meter.finish(blake3::hash(b""), false).await?;
+                Err(error)
             }
-        };
-        Ok((grant, segment))
+        }
     }
 
     /// Computes a result into the spool, for as long as the warrant holds, and spends its rows.
-    async fn make(&self, grant: &Grant, form: Form, sql: &str, key: &str) -> Result<Segment, DoorError> {
+    async fn make(
+        &self,
+        grant: &Grant,
+        meter: &mut Meter,
+        form: Form,
+        sql: &str,
+        key: &str,
+    ) -> Result<Segment, DoorError> {
         let planned = self.engine.plan(grant, sql).await?;
         let writer = self.spool.begin().map_err(|error| unavailable(&error))?;
         let limit = self.engine.compute_time();
@@ -182,7 +187,7 @@ impl Pull {
             rendered = work => rendered,
         };
         let (writer, rows) = rendered.map_err(|error| unavailable(&error))??;
-        self.gate.spend(&grant.use_id, rows, 0).await?;
+        meter.reserve(rows, 0).await?;
         let (hash, size_bytes) = writer.so_far();
         let segment = Segment {
             use_id: grant.use_id.clone(),
@@ -191,7 +196,7 @@ impl Pull {
             size_bytes,
             rows,
             made_at: clock::now(),
-            sent_bytes: 0,
+            spare_bytes: 0,
             receipt: None,
         };
         let gone = self.spool.keep(key, writer, &segment).map_err(|error| unavailable(&error))?;
@@ -202,13 +207,9 @@ impl Pull {
     /// Ends the uses of segments that were removed unfinished.
     async fn abandon(&self, segments: Vec<Segment>) {
         for segment in segments {
-            let outcome = crate::gate::Outcome {
-                rows: segment.rows,
-                bytes: segment.sent_bytes,
-                result: segment.hash,
-                complete: false,
-            };
-            if let Err(error) = self.gate.finish(&segment.use_id, outcome).await {
+            let mut meter = Meter::new(self.gate.clone(), &segment.use_id);
+            meter.inherit(segment.spare_bytes);
+            if let Err(error) = meter.finish(segment.hash, false).await {
                 tracing::warn!(%error, use_id = %segment.use_id, "could not end an abandoned download");
             }
         }
@@ -258,11 +259,13 @@ impl Pull {
         if status == StatusCode::PARTIAL_CONTENT {
             put(header::CONTENT_RANGE, format!("bytes {start}-{}/{size_bytes}", end.saturating_sub(1)));
         }
+        let mut meter = Meter::new(self.gate.clone(), &segment.use_id);
+        meter.inherit(self.spool.take_spare(&key, &segment.use_id));
         let sending = Sending {
             file,
             left_bytes: end - start,
             ends_file: end == size_bytes,
-            meter: Meter::new(self.gate.clone(), &segment.use_id),
+            meter,
             pull: self.clone(),
             key,
             segment,
@@ -323,34 +326,23 @@ impl Sending {
         Ok(Bytes::from(chunk))
     }
 
-    /// Records progress; the last byte of the file makes the receipt, before it leaves.
+    /// The last byte of the file makes the receipt, before it leaves.
     async fn end(&mut self) -> Result<(), Refused> {
-        let sent_bytes = self.segment.sent_bytes.saturating_add(self.meter.bytes());
-        let mut receipt = self.segment.receipt.clone();
-        if self.ends_file && receipt.is_none() {
-            let outcome = crate::gate::Outcome {
-                rows: self.segment.rows,
-                bytes: sent_bytes,
-                result: self.segment.hash,
-                complete: true,
-            };
-            receipt = Some(self.pull.gate.finish(&self.segment.use_id, outcome).await?.0);
+        if self.ends_file && self.segment.receipt.is_none() {
+            self.meter.inherit(self.pull.spool.take_spare(&self.key, &self.segment.use_id));
+            let receipt = self.meter.finish(self.segment.hash, true).await?;
+            self.meter.bequeath();
+            self.pull.spool.put_receipt(&self.key, &self.segment.use_id, receipt.0);
         }
-        self.pull.spool.update(&self.key, &self.segment.use_id, |known| {
-            known.sent_bytes = known.sent_bytes.max(sent_bytes);
-            known.receipt = receipt;
-        });
         Ok(())
     }
 }
 
 impl Drop for Sending {
     fn drop(&mut self) {
-        if self.left_bytes > 0 {
-            let sent_bytes = self.segment.sent_bytes.saturating_add(self.meter.bytes());
-            self.pull.spool.update(&self.key, &self.segment.use_id, |known| {
-                known.sent_bytes = known.sent_bytes.max(sent_bytes);
-            });
+        let spare_bytes = self.meter.bequeath();
+        if spare_bytes > 0 {
+            self.pull.spool.add_spare(&self.key, &self.segment.use_id, spare_bytes);
         }
     }
 }

@@ -62,8 +62,8 @@ pub(crate) struct Segment {
     pub(crate) size_bytes: u64,
     pub(crate) rows: u64,
     pub(crate) made_at: UnixMillis,
-    /// Bytes sent of it in all, resumed and repeated ones included.
-    pub(crate) sent_bytes: u64,
+    /// Bytes that broken downloads had spent and not sent; the next download of this use takes them over.
+    pub(crate) spare_bytes: u64,
     /// The holder's receipt, once the last byte was sent.
     pub(crate) receipt: Option<String>,
 }
@@ -78,7 +78,7 @@ struct SegmentV1 {
     size_bytes: u64,
     rows: u64,
     made_ms: i64,
-    sent_bytes: u64,
+    spare_bytes: u64,
     receipt: Option<String>,
 }
 
@@ -163,12 +163,14 @@ impl Spool {
     pub(crate) fn keep(&self, key: &str, writer: Writer, segment: &Segment) -> Result<Vec<Segment>, SpoolError> {
         let target = self.path(segment);
         writer.settle(&target)?;
-        self.record(key, segment)?;
-        Ok(self.sweep(clock::now()))
+        self.write_record(key, segment)?;
+        let before = self.segments().insert(key.to_owned(), segment.clone());
+        let mut gone = self.sweep(clock::now());
+        gone.extend(before.filter(|before| before.receipt.is_none()));
+        Ok(gone)
     }
 
-    /// Writes down what is known of a segment.
-    pub(crate) fn record(&self, key: &str, segment: &Segment) -> Result<(), SpoolError> {
+    fn write_record(&self, key: &str, segment: &Segment) -> Result<(), SpoolError> {
         let dto = SegmentV1 {
             v: 1,
             use_id: segment.use_id.clone(),
@@ -177,7 +179,7 @@ impl Spool {
             size_bytes: segment.size_bytes,
             rows: segment.rows,
             made_ms: segment.made_at.0,
-            sent_bytes: segment.sent_bytes,
+            spare_bytes: segment.spare_bytes,
             receipt: segment.receipt.clone(),
         };
         let path = self.dir.join(format!("{key}.record"));
@@ -185,18 +187,36 @@ impl Spool {
         let disk = |source| SpoolError::Disk { path: path.clone(), source };
         // A struct of strings and numbers always has a JSON form.
         fs::write(&part, serde_json::to_vec(&dto).unwrap_or_default()).map_err(disk)?;
-        fs::rename(&part, &path).map_err(disk)?;
-        self.segments().insert(key.to_owned(), segment.clone());
-        Ok(())
+        fs::rename(&part, &path).map_err(disk)
     }
 
-    /// Changes what is known of a segment, if it is still of the same use.
-    pub(crate) fn update(&self, key: &str, use_id: &str, change: impl FnOnce(&mut Segment)) {
-        let found = self.segments().get(key).filter(|segment| segment.use_id == use_id).cloned();
-        if let Some(mut segment) = found {
-            change(&mut segment);
-            if let Err(error) = self.record(key, &segment) {
+    /// Adds what a broken download had spent and not sent. Best effort: what cannot be recorded stays spent.
+    pub(crate) fn add_spare(&self, key: &str, use_id: &str, bytes: u64) {
+        self.update(key, use_id, |segment| segment.spare_bytes = segment.spare_bytes.saturating_add(bytes));
+    }
+
+    /// Takes the spare bytes, each of them once: nobody has them before it is recorded that they are taken.
+    pub(crate) fn take_spare(&self, key: &str, use_id: &str) -> u64 {
+        let mut taken = 0;
+        let is_recorded = self.update(key, use_id, |segment| taken = std::mem::take(&mut segment.spare_bytes));
+        if is_recorded { taken } else { 0 }
+    }
+
+    /// Keeps the receipt of a finished use.
+    pub(crate) fn put_receipt(&self, key: &str, use_id: &str, receipt: String) {
+        self.update(key, use_id, |segment| segment.receipt = Some(receipt));
+    }
+
+    /// Changes what is known of a segment, if it is still of the same use; whether that is on disk.
+    fn update(&self, key: &str, use_id: &str, change: impl FnOnce(&mut Segment)) -> bool {
+        let mut segments = self.segments();
+        let Some(segment) = segments.get_mut(key).filter(|segment| segment.use_id == use_id) else { return false };
+        change(segment);
+        match self.write_record(key, segment) {
+            Ok(()) => true,
+            Err(error) => {
                 tracing::warn!(%error, "could not record a download's progress");
+                false
             }
         }
     }
@@ -242,7 +262,7 @@ fn read_record(bytes: &[u8]) -> Option<Segment> {
         size_bytes: dto.size_bytes,
         rows: dto.rows,
         made_at: UnixMillis(dto.made_ms),
-        sent_bytes: dto.sent_bytes,
+        spare_bytes: dto.spare_bytes,
         receipt: dto.receipt,
     })
 }

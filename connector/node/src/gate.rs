@@ -49,8 +49,8 @@ struct UseRow {
     max_bytes: Option<u64>,
     /// Place of this use among those of the agreement; its permission and its receipt share it.
     seq: u64,
-    reserved_rows: u64,
-    reserved_bytes: u64,
+    spent_rows: u64,
+    spent_bytes: u64,
     /// The receipt, once the use has ended.
     receipt: Option<String>,
 }
@@ -331,8 +331,8 @@ impl Gatekeeper {
         if opened.max_bytes.is_some_and(|most| most < usage.bytes) {
             return Err(Refused::new(RefusedCode::Quota, "the contract's byte quota is used up"));
         }
-        opened.reserved_rows += rows;
-        opened.reserved_bytes += bytes;
+        opened.spent_rows += rows;
+        opened.spent_bytes += bytes;
         let mut batch = Batch::default();
         batch.put(Table::Usage, &opened.agreement, &usage).map_err(store_failed)?;
         batch.put(Table::Uses, use_id, &opened).map_err(store_failed)?;
@@ -346,14 +346,15 @@ impl Gatekeeper {
             return Ok(Receipt(receipt));
         }
         let mut usage = self.usage(&opened.agreement)?;
-        // What was reserved and did not leave is given back.
-        usage.rows = usage.rows.saturating_sub(opened.reserved_rows.saturating_sub(outcome.rows));
-        usage.bytes = usage.bytes.saturating_sub(opened.reserved_bytes.saturating_sub(outcome.bytes));
-        opened.reserved_rows = outcome.rows;
-        opened.reserved_bytes = outcome.bytes;
+        let unsent_rows = outcome.unsent_rows.min(opened.spent_rows);
+        let unsent_bytes = outcome.unsent_bytes.min(opened.spent_bytes);
+        usage.rows = usage.rows.saturating_sub(unsent_rows);
+        usage.bytes = usage.bytes.saturating_sub(unsent_bytes);
+        opened.spent_rows -= unsent_rows;
+        opened.spent_bytes -= unsent_bytes;
         let content = json!({
             "agreement": opened.agreement, "use": use_id, "seq": opened.seq, "query": opened.query,
-            "rows": outcome.rows, "bytes": outcome.bytes, "complete": outcome.complete,
+            "rows": opened.spent_rows, "bytes": opened.spent_bytes, "complete": outcome.complete,
             "result": format!("blake3:{}", outcome.result.to_hex()), "by": self.own.did.as_str(),
             "to": opened.consumer,
         });
@@ -389,8 +390,8 @@ impl Gatekeeper {
             max_rows: permit.limits().max_rows,
             max_bytes: permit.limits().max_bytes,
             seq: usage.seq,
-            reserved_rows: 0,
-            reserved_bytes: 0,
+            spent_rows: 0,
+            spent_bytes: 0,
             receipt: None,
         };
         let content = json!({

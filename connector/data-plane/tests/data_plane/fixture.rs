@@ -187,6 +187,9 @@ impl Gate for TestGate {
     }
 
     async fn finish(&self, use_id: &str, outcome: Outcome) -> Result<Receipt, Refused> {
+        let mut used = self.used.lock().unwrap();
+        used.rows -= outcome.unsent_rows;
+        used.bytes -= outcome.unsent_bytes;
         self.outcomes.lock().unwrap().push((use_id.to_owned(), outcome));
         Ok(Receipt(format!("receipt-of-{use_id}")))
     }

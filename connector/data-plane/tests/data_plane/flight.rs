@@ -170,7 +170,7 @@ async fn a_quota_ends_the_stream_and_counts_are_spent() {
     let end = provider.query("SELECT * FROM people").await.unwrap().collect().await;
     assert!(matches!(end, Err(RemoteError::Refused { code, .. }) if code == "quota-used-up"));
     let (_, outcome) = first.gate.outcomes.lock().unwrap()[0].clone();
-    assert!(!outcome.complete && outcome.bytes <= 300_000);
+    assert!(!outcome.complete && first.gate.used.lock().unwrap().bytes <= 300_000);
 
     let (_dir, second) = holder(&Terms { max_count: Some(1), ..EVERYTHING }, 10).await;
     let provider = second.connect(ALICE).await;

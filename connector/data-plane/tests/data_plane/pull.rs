@@ -128,6 +128,8 @@ async fn a_broken_download_goes_on_without_a_second_count() {
     }
     assert_eq!(told["shuyu-blake3"], blake3::hash(&whole).to_hex().as_str());
     assert_eq!(door.gate.uses(), 1);
+    // What the broken download had reserved served the next one; nothing is lost and nothing is given away.
+    assert_eq!(door.gate.used.lock().unwrap().bytes, size as u64);
 
     // The node restarts: the segment is still there, and the gate is still asked.
     let spool = Spool::open(&door.dir.path().join("spool"), SpoolLimits::default()).unwrap();
@@ -145,6 +147,28 @@ async fn a_broken_download_goes_on_without_a_second_count() {
     let revoked = door.get("?format=csv", &[(header::RANGE, "bytes=0-1".to_owned())]).await;
     assert_eq!(revoked.status(), StatusCode::GONE);
     assert!(text(revoked).await.contains("\"code\":\"revoked\""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parallel_downloads_of_one_file_all_spend() {
+    let door = Door::open(&EVERYTHING, 100_000);
+    let mut streams = Vec::new();
+    let mut received = 0;
+    for _ in 0..4 {
+        let mut stream = door.get("?format=csv", &[]).await.into_body().into_data_stream();
+        received += stream.next().await.unwrap().unwrap().len() as u64;
+        streams.push(stream);
+    }
+    let broken = streams.pop();
+    drop(broken);
+    for mut stream in streams {
+        while let Some(chunk) = stream.next().await {
+            received += chunk.unwrap().len() as u64;
+        }
+        assert!(received <= door.gate.used.lock().unwrap().bytes, "more left than was spent");
+    }
+    assert_eq!(door.gate.uses(), 1);
+    assert_eq!(door.gate.used.lock().unwrap().bytes, received);
 }
 
 #[tokio::test(flavor = "multi_thread")]

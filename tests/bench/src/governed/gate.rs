@@ -157,7 +157,7 @@ impl Gate for MemoryGate {
 
     async fn finish(&self, use_id: &str, outcome: Outcome) -> Result<Receipt, Refused> {
         let statement = json!({
-            "use": use_id, "rows": outcome.rows, "bytes": outcome.bytes, "complete": outcome.complete,
+            "use": use_id, "unsent": outcome.unsent_bytes, "complete": outcome.complete,
             "result": outcome.result.to_hex().as_str(),
         });
         let statement = statement.to_string();
