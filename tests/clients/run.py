@@ -1,4 +1,5 @@
-"""Clients that others wrote read a governed table: pyarrow.flight, adbc_driver_flightsql and curl.
+"""Clients that others wrote read a governed table: pyarrow.flight, adbc_driver_flightsql and curl. One table is in an object
+store that speaks S3 (moto).
 
 Two nodes are started with the command in SHUYU_BIN, and a contract is made between them. One line a check; the last line
 is `clients: N passed, N failed`, and the exit code is 1 when one failed.
@@ -23,6 +24,7 @@ import pyarrow.flight as flight
 import pyarrow.ipc
 import pyarrow.json
 import pyarrow.parquet
+from moto.server import ThreadedMotoServer
 
 SHUYU = os.environ.get("SHUYU_BIN") or shutil.which("shuyu")
 WEATHER = pathlib.Path(__file__).resolve().parents[2] / "examples/data/seattle-weather.csv"
@@ -89,13 +91,15 @@ def shuyu(*arguments):
     return done.stdout.strip()
 
 
-def start(directory, role, processes):
-    """Makes and starts a node; its DID."""
+def start(directory, role, processes, settings=""):
+    """Makes and starts a node, with more settings; its DID."""
     public, management, flight_port = free_port(), free_port(), free_port()
     did = f"did:web:localhost%3A{public}"
     sockets = {"--listen": public, "--management": management, "--flight": flight_port}
     addresses = [word for name, port in sockets.items() for word in (name, f"127.0.0.1:{port}")]
     shuyu("init", directory, "--name", role, "--did", did, "--role", role, "--insecure-loopback", *addresses)
+    with open(pathlib.Path(directory) / "shuyu.toml", "a") as config:
+        config.write(settings)
     log = open(f"{directory}.log", "w")
     processes.append(subprocess.Popen([SHUYU, "run", "--dir", directory], stdout=log, stderr=log))
     shuyu("--dir", directory, "status", "--wait", 60)
@@ -107,12 +111,16 @@ class Consumer:
 
     def __init__(self, directory, did, processes):
         start(directory, "consumer", processes)
-        self.directory = directory
-        negotiation = shuyu("--dir", directory, "negotiation", "start", "--provider", did, "--dataset", "weather")
-        self.contract = shuyu("--dir", directory, "negotiation", "wait", negotiation)
+        self.directory, self.provider = directory, did
+        self.contract = self.agree("weather")
 
-    def access(self, way):
-        transfer = shuyu("--dir", self.directory, "transfer", "start", "--contract", self.contract, "--format", way)
+    def agree(self, dataset):
+        start = ["negotiation", "start", "--provider", self.provider, "--dataset", dataset]
+        return shuyu("--dir", self.directory, "negotiation", "wait", shuyu("--dir", self.directory, *start))
+
+    def access(self, way, contract=None):
+        start = ["transfer", "start", "--contract", contract or self.contract, "--format", way]
+        transfer = shuyu("--dir", self.directory, *start)
         key = (pathlib.Path(self.directory) / "management.key").read_text().strip()
         base = json.loads(shuyu("--dir", self.directory, "status", "--output", "json"))["management_url"]
         # The CLI keeps tokens to itself; a program asks the management API.
@@ -262,6 +270,49 @@ def curl_checks(access, thief, work):
     check("curl: a refusal says why", "purpose" in problem.get("detail", ""), problem)
 
 
+# --- a table in an object store --------------------------------------------------------------------------------------
+
+BUCKET, KEY_ID, SECRET = "city-weather", "holder-key", "holder-secret"
+
+
+class ObjectStore:
+    """An S3 server with the weather table in a bucket, cut into two files."""
+
+    def __init__(self, work):
+        self.server = ThreadedMotoServer(ip_address="127.0.0.1", port=free_port(), verbose=False)
+        self.server.start()
+        self.endpoint = "http://%s:%s" % self.server.get_host_and_port()
+        at = f"{self.endpoint}/{BUCKET}"
+        curl("--request", "PUT", at)
+        header, *lines = WEATHER.read_text().splitlines(keepends=True)
+        for name, part in {"2012.csv": lines[:700], "2013.csv": lines[700:]}.items():
+            curl("--request", "PUT", f"{at}/daily/{name}", "--data-binary", header + "".join(part))
+        (work / "secret").write_text(SECRET + "\n")
+        self.settings = (
+            f'\n[[buckets]]\nname = "{BUCKET}"\nendpoint = "{self.endpoint}"\nregion = "cn-north-1"\n'
+            f'access-key-id = "{KEY_ID}"\nsecret-access-key-file = "{work}/secret"\n'
+        )
+
+
+def object_store_checks(holder, lab, store):
+    shuyu(*holder, "asset", "add", "stored", "--location", f"s3://{BUCKET}/daily/", "--format", "csv")
+    shuyu(*holder, "offer", "add", "--asset", "stored", "--policy", "open")
+    access = lab.access("http-pull", lab.agree("stored"))
+    bearer = ["--header", f"Authorization: Bearer {access['bearer']}"]
+    at = lambda form: f"{access['http_endpoint']}?format={form}&purpose={PURPOSE}"
+    table = pa.parquet.read_table(io.BytesIO(curl(at("parquet"), *bearer).stdout))
+    check("object store: every row of both files", (table.num_rows, table.column_names) == (ROWS, COLUMNS), table.schema)
+    for location, why in {f"s3://{BUCKET}/nothing/": "an empty prefix", "s3://other/daily/": "a bucket not configured"}.items():
+        refused(f"object store: {why}", ["location"], lambda location=location: shuyu(
+            *holder, "asset", "add", "absent", "--location", location, "--format", "csv"))
+    store.server.stop()
+    problem = curl(at("csv"), *bearer).stdout.decode()
+    hidden = all(word not in problem for word in (store.endpoint, SECRET, KEY_ID))
+    check("object store: when it is away, the consumer is told so and nothing more", "title" in problem and hidden, problem)
+    log = pathlib.Path(f"{holder[1]}.log").read_text()
+    check("object store: no secret in the log", SECRET not in log)
+
+
 def main():
     if not SHUYU:
         sys.exit("no command `shuyu`: run `./x build`, or set SHUYU_BIN")
@@ -271,7 +322,8 @@ def main():
     with tempfile.TemporaryDirectory(prefix="shuyu-clients.") as directory:
         work = pathlib.Path(directory)
         try:
-            did = start(work / "holder", "holder", processes)
+            store = ObjectStore(work)
+            did = start(work / "holder", "holder", processes, store.settings)
             (work / "policy.json").write_text(json.dumps(POLICY))
             holder = ["--dir", work / "holder"]
             shuyu(*holder, "asset", "add", "weather", "--location", WEATHER)
@@ -283,6 +335,7 @@ def main():
                 lambda: pyarrow_checks(lab.access("flight-sql"), stolen),
                 lambda: adbc_checks(lab.access("flight-sql")),
                 lambda: curl_checks(lab.access("http-pull"), stolen, work),
+                lambda: object_store_checks(holder, lab, store),
             ):
                 try:
                     part()

@@ -13,6 +13,7 @@
 )]
 
 mod barrier;
+mod bucket;
 mod clock;
 mod deliver;
 mod door;
@@ -33,6 +34,7 @@ mod spool;
 mod ticket;
 
 pub use barrier::BATCH_ROWS;
+pub use bucket::{Bucket, BucketError};
 pub use deliver::{BatchMark, EndMark};
 pub use flight::{FlightSql, PURPOSE_HEADER, ServeError, flight_service, serve_flight};
 pub use gate::{

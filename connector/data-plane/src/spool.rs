@@ -221,6 +221,11 @@ impl Spool {
         }
     }
 
+    /// Whether the result of this use is here and its download can go on.
+    pub fn holds(&self, use_id: &str) -> bool {
+        self.segments().values().any(|segment| segment.use_id == use_id)
+    }
+
     /// The receipt of a use, once there is one.
     pub(crate) fn receipt(&self, use_id: &str) -> Option<String> {
         self.segments().values().find(|segment| segment.use_id == use_id)?.receipt.clone()

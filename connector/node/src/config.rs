@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use shuyu_base::Did;
+use shuyu_resolver::{Network, ParseNetworkError};
 
 /// Name of the configuration file in a node directory.
 pub const FILE_NAME: &str = "shuyu.toml";
@@ -45,6 +46,10 @@ pub struct Config {
     /// Permit http and loopback addresses towards peers. For one machine only, never in production.
     #[serde(default)]
     pub insecure_loopback: bool,
+    /// Networks that peers may be in though they are not public, such as a city's own: `["10.20.0.0/16"]`. What a peer
+    /// names elsewhere among private addresses is never contacted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow_networks: Vec<String>,
     /// Sockets this node listens on.
     pub listen: Listen,
     /// Addresses under which peers reach it.
@@ -54,6 +59,9 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// Where the key file's passphrase is read from.
     pub keys: Keys,
+    /// Object stores with tables of this holder.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub buckets: Vec<BucketKeys>,
     /// Bounds of one query and of the spool.
     #[serde(default)]
     pub limits: Limits,
@@ -109,6 +117,37 @@ pub struct Keys {
     pub passphrase_file: PathBuf,
 }
 
+/// A bucket of an object store that speaks the S3 protocol: `[[buckets]]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct BucketKeys {
+    /// The bucket; assets are added as `s3://NAME/path`.
+    pub name: String,
+    /// Where it is, if not at Amazon: an https URL; http only with `insecure-loopback`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// Its region, if the store has regions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// Access key id. Without one the environment is asked (`AWS_ACCESS_KEY_ID` and so on), as by other clients.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access_key_id: Option<String>,
+    /// File that holds the secret access key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_access_key_file: Option<PathBuf>,
+}
+
+impl BucketKeys {
+    /// Where the bucket is, as a value.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`] for `buckets.endpoint`.
+    pub fn endpoint(&self) -> Result<Option<url::Url>, ConfigError> {
+        let parsed = self.endpoint.as_deref().map(url::Url::parse).transpose();
+        parsed.map_err(|error| ConfigError::Value { key: "buckets.endpoint", reason: error.to_string() })
+    }
+}
+
 /// Bounds.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
@@ -123,11 +162,20 @@ pub struct Limits {
     pub spool_ttl_s: u64,
     /// Requests served at once on the public socket.
     pub max_requests: usize,
+    /// Negotiations, and as many transfers, that may be open with one peer for it to open another.
+    pub max_open_per_peer: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { query_timeout_s: 120, query_memory_mib: 1024, spool_mib: 4096, spool_ttl_s: 3600, max_requests: 512 }
+        Self {
+            query_timeout_s: 120,
+            query_memory_mib: 1024,
+            spool_mib: 4096,
+            spool_ttl_s: 3600,
+            max_requests: 512,
+            max_open_per_peer: 1000,
+        }
     }
 }
 
@@ -187,6 +235,18 @@ impl Config {
         self.did.parse().map_err(|error| ConfigError::Value { key: "did", reason: format!("{error}") })
     }
 
+    /// The permitted networks as values.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`] for `allow-networks`.
+    pub fn networks(&self) -> Result<Vec<Network>, ConfigError> {
+        let parsed = self.allow_networks.iter().map(|text| text.parse());
+        parsed.collect::<Result<_, ParseNetworkError>>().map_err(|error| ConfigError::Value {
+            key: "allow-networks",
+            reason: error.to_string(),
+        })
+    }
+
     /// Whether the node has this role.
     pub fn has(&self, role: Role) -> bool {
         self.roles.contains(&role)
@@ -199,6 +259,7 @@ impl Config {
     pub fn check(&self) -> Result<(), ConfigError> {
         let bad = |key, reason: &str| Err(ConfigError::Value { key, reason: reason.to_owned() });
         self.did()?;
+        self.networks()?;
         if self.roles.is_empty() {
             return bad("roles", "at least one of holder, consumer, regulator");
         }
@@ -213,6 +274,15 @@ impl Config {
                 "listen.management",
                 "must be a loopback address; put a gateway with TLS in front to reach it from elsewhere",
             );
+        }
+        for bucket in &self.buckets {
+            let is_plain = bucket.endpoint()?.is_some_and(|endpoint| endpoint.scheme() != "https");
+            if is_plain && !self.insecure_loopback {
+                return bad("buckets.endpoint", "must be https");
+            }
+            if bucket.access_key_id.is_some() != bucket.secret_access_key_file.is_some() {
+                return bad("buckets", "access-key-id and secret-access-key-file go together");
+            }
         }
         self.check_plain_text()
     }

@@ -138,7 +138,7 @@ impl IntoResponse for Failure {
         let explanation = Explanation { code: self.code, reason: vec![reason] };
         let body = ProtocolError { kind: self.kind, provider_pid, consumer_pid, explanation }.encode();
         let mut response = (self.status, Json(body)).into_response();
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+        if matches!(self.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
             response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
         }
         response

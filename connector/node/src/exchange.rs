@@ -5,6 +5,7 @@ pub mod driver;
 pub mod handover;
 pub mod kinds;
 pub mod negotiation;
+pub mod open;
 pub mod row;
 pub mod terms;
 pub mod transfer;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use shuyu_base::{Did, Digest, json as base_json};
 use shuyu_credentials::jws;
 use shuyu_data_plane::{
-    Ask, Caller, Form, Gate, Grant, Outcome, Receipt, Refused, RefusedCode, StreamStanding, TableSource,
+    Ask, Caller, Form, Gate, Grant, Outcome, Receipt, Refused, RefusedCode, Spool, StreamStanding, TableSource,
 };
 use shuyu_evidence::{Act, Statement};
 use shuyu_policy::{
@@ -300,6 +300,21 @@ impl Gate for Gatekeeper {
 }
 
 impl Gatekeeper {
+    /// Ends the uses that the end of the last run cut off, except those whose results wait in the spool. What had been
+    /// spent counts as sent: how much of it left is not known.
+    ///
+    /// # Errors
+    /// [`Refused`] when the store or the ledger fails.
+    pub async fn end_interrupted(&self, spool: &Spool) -> Result<usize, Refused> {
+        let open = self.store.list::<()>(Table::OpenUses, None, usize::MAX).map_err(store_failed)?;
+        let mut ended = 0;
+        for (use_id, ()) in open.into_iter().filter(|(use_id, ())| !spool.holds(use_id)) {
+            self.finish_locked(&use_id, Outcome::cut_off()).await?;
+            ended += 1;
+        }
+        Ok(ended)
+    }
+
     fn shared(&self) -> Result<Arc<Self>, Refused> {
         self.this.upgrade().ok_or_else(|| unavailable("the node is stopping"))
     }
@@ -367,6 +382,7 @@ impl Gatekeeper {
         let mut batch = Batch::default();
         batch.put(Table::Usage, &opened.agreement, &usage).map_err(store_failed)?;
         batch.put(Table::Uses, use_id, &opened).map_err(store_failed)?;
+        batch.delete(Table::OpenUses, use_id);
         self.save(batch, &statement).await?;
         Ok(Receipt(receipt))
     }
@@ -402,6 +418,7 @@ impl Gatekeeper {
         let mut batch = Batch::default();
         batch.put(Table::Usage, &caller.agreement, &usage).map_err(store_failed)?;
         batch.put(Table::Uses, &use_id, &opened).map_err(store_failed)?;
+        batch.put(Table::OpenUses, &use_id, &()).map_err(store_failed)?;
         self.save(batch, &statement).await?;
         Ok(Grant { use_id, ..grant })
     }

@@ -139,6 +139,7 @@ fn config(options: &InitOptions) -> Result<Config, InitError> {
         did: options.did.clone(),
         roles: options.roles.clone(),
         insecure_loopback: options.insecure_loopback,
+        allow_networks: Vec::new(),
         listen: Listen { public: options.listen, management: options.management, flight: options.flight },
         public: Public { url, flight_url },
         tls: options.tls.clone(),
@@ -147,6 +148,7 @@ fn config(options: &InitOptions) -> Result<Config, InitError> {
             ledger_key: "keys/ledger.pem".into(),
             passphrase_file: options.passphrase_file.clone().unwrap_or_else(|| "keys/node.pass".into()),
         },
+        buckets: Vec::new(),
         limits: Limits::default(),
         max_counter_offers: 3,
     })

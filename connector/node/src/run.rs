@@ -9,8 +9,8 @@ use axum::{Router, middleware};
 use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
 use shuyu_data_plane::{
-    Engine, FlightSql, Pull, QueryLimits, SharedGate, Spool, SpoolError, SpoolLimits, StartError, pull_router,
-    serve_flight,
+    Bucket, BucketError, Engine, FlightSql, Pull, QueryLimits, SharedGate, Spool, SpoolError, SpoolLimits, StartError,
+    pull_router, serve_flight,
 };
 use shuyu_ledger::{Ledger, OpenError};
 use shuyu_resolver::{DidResolver, Http, HttpOptions};
@@ -64,6 +64,9 @@ pub enum RunError {
     /// The query threads cannot be started.
     #[error("the query engine cannot be started: {0}")]
     Engine(#[from] StartError),
+    /// An object store cannot be used.
+    #[error(transparent)]
+    Bucket(#[from] BucketError),
     /// The directory for downloads cannot be used.
     #[error(transparent)]
     Spool(#[from] SpoolError),
@@ -155,6 +158,7 @@ impl Node {
         }
         let http = Http::new(HttpOptions {
             insecure_loopback: config.insecure_loopback,
+            allow_networks: config.networks()?,
             extra_roots_pem: extra_roots(dir, &config)?,
             ..HttpOptions::default()
         })
@@ -167,6 +171,7 @@ impl Node {
             evidence: evidence.clone(),
             peers: Arc::clone(&peers),
             events: Events::default(),
+            max_open_per_peer: config.limits.max_open_per_peer,
             tasks: TaskTracker::new(),
             stopping,
         };
@@ -238,6 +243,10 @@ impl Node {
             ),
             None => None,
         };
+        let ended = gate.end_interrupted(&pull.spool).await.map_err(|refused| RunError::Recover(refused.to_string()))?;
+        if 0 < ended {
+            tracing::info!(ended, "uses that the last run left open ended");
+        }
         negotiations.recover().await.map_err(|problem| RunError::Recover(problem.detail))?;
         transfers.recover().await.map_err(|problem| RunError::Recover(problem.detail))?;
         Ok(Self { config, tools, public, management, gate, engine, pull, doorkeeper, tls, tls_pem })
@@ -301,7 +310,20 @@ fn engine(dir: &Path, config: &Config) -> Result<Arc<Engine>, RunError> {
         spill_dir: Some(spill_dir),
         ..QueryLimits::default()
     };
-    Ok(Engine::start(limits)?)
+    let engine = Engine::start(limits)?;
+    for bucket in &config.buckets {
+        let keys = match (&bucket.access_key_id, &bucket.secret_access_key_file) {
+            (Some(id), Some(file)) => Some((id.clone(), read(&dir.join(file))?.trim().to_owned())),
+            (Some(_) | None, _) => None,
+        };
+        engine.register_bucket(&Bucket {
+            name: bucket.name.clone(),
+            endpoint: bucket.endpoint()?,
+            region: bucket.region.clone(),
+            keys,
+        })?;
+    }
+    Ok(engine)
 }
 
 fn spool_limits(config: &Config) -> SpoolLimits {

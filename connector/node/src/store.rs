@@ -30,6 +30,8 @@ pub enum Table {
     Usage,
     /// Uses begun, by use id.
     Uses,
+    /// Ids of the uses that have not ended.
+    OpenUses,
     /// Token ids already seen, by issuer and id.
     Replay,
     /// The counterparty's process id to ours.
@@ -41,7 +43,7 @@ pub enum Table {
 }
 
 impl Table {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::Assets,
         Self::Policies,
         Self::Offers,
@@ -50,6 +52,7 @@ impl Table {
         Self::Agreements,
         Self::Usage,
         Self::Uses,
+        Self::OpenUses,
         Self::Replay,
         Self::PeerIndex,
         Self::Outbox,
@@ -66,6 +69,7 @@ impl Table {
             Self::Agreements => "agreements.v1",
             Self::Usage => "usage.v1",
             Self::Uses => "uses.v1",
+            Self::OpenUses => "open-uses.v1",
             Self::Replay => "replay.v1",
             Self::PeerIndex => "peer-index.v1",
             Self::Outbox => "outbox.v1",

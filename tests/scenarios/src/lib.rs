@@ -18,6 +18,6 @@ pub mod rogue;
 pub mod space;
 
 pub use effects::KillPlan;
-pub use node::{Answer, Node, Ran, Wish, eventually};
+pub use node::{Answer, Certificates, Node, Ran, Wish, eventually};
 pub use rogue::Rogue;
 pub use space::{Pair, constraint, policy};

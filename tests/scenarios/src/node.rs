@@ -145,6 +145,16 @@ pub struct Wish<'a> {
     pub plan: Option<Arc<KillPlan>>,
 }
 
+/// Certificate files of nodes at `localhost`, in PEM.
+pub struct Certificates {
+    /// The certificate and what leads to its root.
+    pub chain: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// The root that peers must trust.
+    pub root: PathBuf,
+}
+
 /// A node; killed when dropped, and its log is shown if the test failed.
 pub struct Node {
     /// Its directory.
@@ -172,11 +182,24 @@ impl Node {
 
     /// Makes a node directory.
     pub async fn init(wish: Wish<'_>) -> Self {
+        Self::init_as(wish, None).await
+    }
+
+    /// Makes a node directory; with certificates for TLS on every public socket, and as strict as in production but for
+    /// the loopback network, where peers may be.
+    pub async fn init_as(wish: Wish<'_>, tls: Option<&Certificates>) -> Self {
         let [public, management, flight] = [free_port(), free_port(), free_port()];
         let did = format!("did:web:localhost%3A{public}");
         let address = |port: u16| format!("127.0.0.1:{port}");
         let dir = wish.dir.display().to_string();
-        let ran = run(&[
+        let files = tls.map(|tls| [&tls.chain, &tls.key, &tls.root].map(|path| path.display().to_string()));
+        let security = match &files {
+            None => vec!["--insecure-loopback"],
+            Some([chain, key, root]) => {
+                vec!["--tls-certificate", chain, "--tls-key", key, "--tls-extra-roots", root]
+            }
+        };
+        let arguments = [
             "init",
             &dir,
             "--name",
@@ -185,21 +208,26 @@ impl Node {
             &did,
             "--role",
             wish.role,
-            "--insecure-loopback",
             "--listen",
             &address(public),
             "--management",
             &address(management),
             "--flight",
             &address(flight),
-        ])
-        .await;
+        ];
+        let ran = run(&[&arguments[..], &security].concat()).await;
         assert_eq!(ran.code, 0, "shuyu init: {}", ran.err);
+        if tls.is_some() {
+            let file = wish.dir.join("shuyu.toml");
+            let made = std::fs::read_to_string(&file).expect("init makes a configuration");
+            std::fs::write(&file, format!("allow-networks = [\"127.0.0.0/8\"]\n{made}")).expect("it can be changed");
+        }
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let key = std::fs::read_to_string(wish.dir.join("management.key")).expect("init makes a key").trim().to_owned();
         Self {
             dir: wish.dir,
             did,
-            public: format!("http://localhost:{public}"),
+            public: format!("{scheme}://localhost:{public}"),
             management: format!("http://127.0.0.1:{management}"),
             key,
             http: http(),

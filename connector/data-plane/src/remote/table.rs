@@ -6,14 +6,18 @@ use async_trait::async_trait;
 use datafusion::{
     arrow::{
         array::RecordBatch,
-        datatypes::{Schema, SchemaRef},
+        datatypes::{DataType, Decimal128Type, DecimalType, Schema, SchemaRef},
     },
     catalog::{Session, TableProvider},
-    common::{DataFusionError, Result},
+    common::{
+        Column, DataFusionError, Result, ScalarValue,
+        tree_node::{Transformed, TreeNode},
+    },
     execution::{SendableRecordBatchStream, TaskContext},
     logical_expr::{
-        BinaryExpr, Expr, Operator, TableProviderFilterPushDown, TableType,
+        BinaryExpr, Cast, Expr, Operator, TableProviderFilterPushDown, TableType,
         expr::{Between, InList},
+        lit,
     },
     physical_plan::{
         ExecutionPlan,
@@ -83,15 +87,17 @@ fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// Columns without the local table's name.
+/// A filter as the provider shall read it: columns without the local table's name, and decimals as text with a type,
+/// because a bare number with a point would be read as floating point.
 fn bare(expr: Expr) -> Result<Expr> {
-    use datafusion::common::{
-        Column,
-        tree_node::{Transformed, TreeNode},
-    };
     let done = expr.transform(|inner| {
         Ok(match inner {
             Expr::Column(column) => Transformed::yes(Expr::Column(Column::new_unqualified(column.name))),
+            Expr::Literal(ScalarValue::Decimal128(Some(value), precision, scale), _) => {
+                let digits = lit(Decimal128Type::format_decimal(value, precision, scale));
+                let cast = Cast::new(Box::new(digits), DataType::Decimal128(precision, scale));
+                Transformed::yes(Expr::Cast(cast))
+            }
             other => Transformed::no(other),
         })
     });
@@ -107,7 +113,8 @@ fn is_simple(expr: &Expr) -> bool {
             kind.is_integer()
                 || kind.is_floating()
                 || kind.is_string()
-                || matches!(kind, datafusion::arrow::datatypes::DataType::Boolean)
+                || matches!(kind, DataType::Boolean | DataType::Date32)
+                || matches!(kind, DataType::Decimal128(_, scale) if 0 <= scale)
         }
         _ => false,
     };
@@ -202,5 +209,27 @@ impl PartitionStream for Remote {
                 if is_count { Ok(batch.project(&[])?) } else { Ok(batch) }
             });
         Box::pin(RecordBatchStreamAdapter::new(schema, batches))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::logical_expr::col;
+
+    use super::*;
+
+    #[test]
+    fn literals_keep_their_types_on_the_way() {
+        let unparser = Unparser::new(&PostgreSqlDialect {});
+        for (filter, wanted) in [
+            (col("t.price").lt_eq(lit(ScalarValue::Decimal128(Some(5), 15, 2))), "CAST('0.05' AS DECIMAL(15,2))"),
+            (col("t.price").gt(lit(ScalarValue::Decimal128(Some(-105), 3, 1))), "CAST('-10.5' AS DECIMAL(3,1))"),
+            (col("t.day").lt(lit(ScalarValue::Date32(Some(8766)))), "CAST('1994-01-01' AS DATE)"),
+        ] {
+            assert!(is_simple(&filter), "{filter}");
+            let sql = unparser.expr_to_sql(&bare(filter).unwrap()).unwrap().to_string();
+            assert!(sql.contains(wanted) && !sql.contains("t."), "{sql}");
+        }
+        assert!(!is_simple(&col("price").eq(lit(ScalarValue::Decimal128(Some(5), 3, -2)))));
     }
 }

@@ -38,6 +38,10 @@ async fn two_holders_tables_are_joined() {
 
     let count = session.sql("SELECT count(*) FROM left_people").await.unwrap().collect().await.unwrap();
     assert_eq!(count[0].column(0).as_primitive::<Int64Type>().value(0), 1000);
+    let days = "SELECT count(*) FROM right_people WHERE day < DATE '2024-10-14'";
+    let days = session.sql(days).await.unwrap().collect().await.unwrap();
+    assert_eq!(days[0].column(0).as_primitive::<Int64Type>().value(0), 20, "twice in 500 rows");
+    assert_eq!(providers[1].receipts().last().map(|receipt| receipt.rows), Some(20), "the date travelled");
     let few = session.sql("SELECT id FROM left_people LIMIT 3").await.unwrap().collect().await.unwrap();
     assert_eq!(few.iter().map(datafusion::arrow::array::RecordBatch::num_rows).sum::<usize>(), 3);
     assert_eq!(providers[0].receipts().last().map(|receipt| receipt.rows), Some(3), "the limit travelled");

@@ -18,6 +18,7 @@ use crate::clock;
 use crate::events::Events;
 use crate::evidence::Evidence;
 use crate::exchange::answer::{Verdict, answer, aside, named_pid};
+use crate::exchange::open::OpenProcesses;
 use crate::exchange::row::{Happened, Kind, MachineRow, Row};
 use crate::locks::KeyedLocks;
 use crate::peers::{PeerError, Peers};
@@ -44,6 +45,8 @@ pub struct Tools {
     pub peers: Arc<Peers>,
     /// What others may want to hear of.
     pub events: Events,
+    /// Most processes of one kind open with one peer for it to open another.
+    pub max_open_per_peer: usize,
     /// Work that outlives a request, and its end.
     pub tasks: TaskTracker,
     /// Set when the node stops.
@@ -64,6 +67,7 @@ pub struct Driver<K: Kind> {
     locks: KeyedLocks,
     /// Machines with a message under way; what they know of the link is not in the store.
     live: Mutex<HashMap<String, Machine<K>>>,
+    open: OpenProcesses,
     /// Called after a step with the row as saved, outside any lock.
     follow_up: Box<dyn Fn(Row<K>) + Send + Sync>,
     /// Processes whose saved step waits for the disk.
@@ -74,10 +78,12 @@ pub struct Driver<K: Kind> {
 impl<K: Kind> Driver<K> {
     /// A driver that tells `follow_up` of every step.
     pub fn new(tools: Tools, follow_up: Box<dyn Fn(Row<K>) + Send + Sync>) -> Arc<Self> {
+        let open = OpenProcesses::new(tools.max_open_per_peer);
         Arc::new_cyclic(|this| Self {
             tools,
             locks: KeyedLocks::default(),
             live: Mutex::default(),
+            open,
             follow_up,
             waiting_for_disk: Mutex::default(),
             this: Weak::clone(this),
@@ -177,6 +183,7 @@ impl<K: Kind> Driver<K> {
                 (row, machine)
             }
             (None, Some(row)) => {
+                self.open.check_room(&row.peer)?;
                 let machine =
                     Machine::new(row.role.party(), pid(&row.pid)?, Some(msg.sender_pid.clone()), RetryPolicy::STANDARD);
                 (row, machine)
@@ -241,6 +248,8 @@ impl<K: Kind> Driver<K> {
             let Some(last) = rows.last() else { return Ok(()) };
             after = Some(last.pid.clone());
             for row in rows {
+                let is_over = self.machine(&row).is_ok_and(|machine| machine.is_over());
+                self.open.note(&row.peer, &row.pid, is_over);
                 if row.machine.has_pending() {
                     self.spawn(|driver| async move { driver.tick(&row.pid).await });
                 } else {
@@ -323,6 +332,7 @@ impl<K: Kind> Driver<K> {
                 return Err(failed(error));
             }
         }
+        self.open.note(&row.peer, &row.pid, machine.is_over());
         self.keep_live(&row.pid, machine);
         for effect in effects {
             self.start(row, effect);

@@ -11,8 +11,8 @@ use super::envelope::{CONTEXT, CallbackUrl, MAX_ID_BYTES, open, put, start};
 use super::policy::{OfferPart, rules_digest};
 use super::reader::{At, DecodeError, Object, Problem};
 
-const FIELDS: &str = "https://shuyu.dev/ns#fields";
-const PRODUCT_CODE: &str = "https://shuyu.dev/ns#productCode";
+const FIELDS: &str = "https://w3id.org/shuyu/profile/1#fields";
+const PRODUCT_CODE: &str = "https://w3id.org/shuyu/profile/1#productCode";
 
 /// Catalog Request Message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -278,3 +278,36 @@ async fn a_connection_that_says_nothing_stops_nobody() {
     still_serves(&node, &rogue).await;
     assert_eq!(silent.len(), 200);
 }
+
+#[tokio::test]
+async fn a_peer_that_opens_negotiations_without_end_is_told_to_wait() {
+    let dir = tempfile::tempdir().expect("a temporary directory can be made");
+    let node = Node::init(Wish { dir: dir.path().join("holder"), role: "holder", plan: None }).await;
+    let file = node.dir.join("shuyu.toml");
+    let made = std::fs::read_to_string(&file).expect("init makes a configuration");
+    let few = made.replacen("max-open-per-peer = 1000", "max-open-per-peer = 3", 1);
+    assert_ne!(few, made, "the limit is in the configuration");
+    std::fs::write(&file, few).expect("the configuration can be written");
+    node.spawn();
+    node.ready().await;
+    add_weather(&node, "weather").await.expect_ok();
+    offer(&node, "asked", "manual", &[]).await;
+    let (greedy, modest) = (Rogue::start().await, Rogue::start().await);
+    let first = greedy.request_message(&node, "weather", "asked", &greedy.root).await;
+    let opened = greedy.send(&node, "/negotiations/request", &first).await.expect(201);
+    for _ in 0..2 {
+        greedy.request(&node, "weather", "asked").await.expect(201);
+    }
+    // Before and after a restart: what is open is known again.
+    for _ in 0..2 {
+        let answer = greedy.request(&node, "weather", "asked").await;
+        is_error(&answer, 429, ERROR, "most this node allows");
+        greedy.send(&node, "/negotiations/request", &first).await.expect(201);
+        modest.request(&node, "weather", "asked").await.expect(201);
+        node.restart().await;
+    }
+    let (ours, theirs) = (text(&opened["consumerPid"]), text(&opened["providerPid"]));
+    let end = Rogue::message("ContractNegotiationTerminationMessage", &ours, &theirs);
+    greedy.send(&node, &format!("/negotiations/{theirs}/termination"), &end).await.expect(200);
+    greedy.request(&node, "weather", "asked").await.expect(201);
+}

@@ -1,8 +1,10 @@
 //! A count of five is five, whoever asks how often, and whatever dies meanwhile.
 
 use futures::future::join_all;
-use shuyu_scenarios::space::Access;
+use shuyu_scenarios::space::{Access, ROWS};
 use shuyu_scenarios::{Answer, Pair, constraint, eventually};
+
+use crate::sql;
 
 const CLIENTS: usize = 64;
 const COUNT: u64 = 5;
@@ -62,4 +64,33 @@ async fn a_count_holds_across_a_crash() {
     println!("served {before} before the crash and {after} after it; counted {used:?} at restart");
     assert!(before + after <= COUNT, "{before} + {after}");
     assert_eq!(after, COUNT - used.unwrap_or(COUNT), "what was counted and not served stays spent; the rest is served");
+}
+
+#[tokio::test]
+async fn a_use_that_a_crash_cut_off_is_ended_at_the_next_start() {
+    let pair = Pair::start().await;
+    pair.offer("open", "auto", &[]).await;
+    let contract = pair.contract("open").await;
+    let access = pair.access(&contract, "FlightSql").await;
+    let endless = "SELECT count(*) FROM weather a, weather b, weather c WHERE a.wind + b.wind = c.wind";
+    let crash = async {
+        eventually("the use was counted", || async {
+            let shown = pair.holder.get(&format!("contracts/{contract}")).await;
+            (shown.body["used"]["count"] == 1).then_some(())
+        })
+        .await;
+        pair.holder.kill();
+    };
+    let (answer, ()) = tokio::join!(sql::query(&access, None, endless), crash);
+    answer.expect_err("the holder is gone");
+    pair.holder.restart().await;
+    let holder = &pair.holder;
+    let of_kind = |kind: &'static str| async move {
+        let statements = holder.statements().await;
+        statements.into_iter().filter(|one| one["kind"] == kind).map(|one| one["seq"].clone()).collect::<Vec<_>>()
+    };
+    let (permitted, served) = (of_kind("use.permitted").await, of_kind("use.served").await);
+    assert_eq!((permitted.len(), &served), (1, &permitted), "what was permitted is accounted for");
+    let rows = sql::query(&access, None, "SELECT * FROM weather").await.expect("the contract goes on");
+    assert_eq!(sql::rows(&rows), ROWS);
 }
