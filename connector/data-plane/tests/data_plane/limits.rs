@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use datafusion::arrow::{
+    array::{AsArray, RecordBatch},
+    datatypes::Int64Type,
+};
 use shuyu_data_plane::{Format, QueryLimits, remote::RemoteError};
 
 use crate::fixture::{ALICE, EVERYTHING, Holder, TENANT_A, Terms, limits, source, world, write_parquet};
@@ -31,8 +35,40 @@ async fn endless_queries_end_and_the_node_goes_on() {
         assert!(code == "time-limit" || code == "memory-limit", "{sql}: {code} {words}");
         let provider = holder.connect(ALICE).await;
         let rows = provider.query("SELECT id FROM people LIMIT 3").await.unwrap().collect().await.unwrap();
-        assert_eq!(rows.iter().map(datafusion::arrow::array::RecordBatch::num_rows).sum::<usize>(), 3);
+        assert_eq!(rows.iter().map(RecordBatch::num_rows).sum::<usize>(), 3);
     }
+}
+
+/// A sort of three million rows in 32 MiB: refused without a place to spill to, answered in order with one, and nothing
+/// stays on the disk.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_fit_in_memory_goes_through_the_disk() {
+    const SQL: &str = "SELECT a.id * 7919 % 1009 + b.id AS n, b.id AS m, a.id AS l FROM people a, people b ORDER BY 1, 2, 3";
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("t.parquet");
+    write_parquet(&path, &world(1750, 1.0, 1), 500);
+    let tight = QueryLimits { memory_bytes: 32 << 20, ..limits() };
+    let holder = Holder::start(&EVERYTHING, source(&path, Format::Parquet), tight.clone()).await;
+    assert_eq!(refusal(&holder, SQL).await.0, "memory-limit");
+
+    let spill_dir = dir.path().join("spill");
+    std::fs::create_dir(&spill_dir).unwrap();
+    let roomy = QueryLimits { spill_dir: Some(spill_dir.clone()), spill_bytes: 1 << 30, ..tight };
+    let holder = Holder::start(&EVERYTHING, source(&path, Format::Parquet), roomy).await;
+    let provider = holder.connect(ALICE).await;
+    let batches = provider.query(SQL).await.unwrap().collect().await.unwrap();
+    let numbers = |batch: &RecordBatch| batch.column(0).as_primitive::<Int64Type>().values().to_vec();
+    let sorted: Vec<i64> = batches.iter().flat_map(numbers).collect();
+    assert_eq!(sorted.len(), 1750 * 1750);
+    assert!(sorted.is_sorted());
+    let left = walk(&spill_dir);
+    assert!(left.is_empty(), "{left:?}");
+}
+
+/// Every file below a directory.
+fn walk(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
