@@ -1,7 +1,9 @@
 //! The catalogue this node shows to others (DSP 2025-1, "Catalog Protocol").
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
+use serde_json::Value;
 use shuyu_base::{Did, UnixMillis};
 use shuyu_catalog::{Catalog as Index, Cursor, Dataset, Distribution, Field, OfferRef, Query};
 use shuyu_policy::{DataPlan, Policy, PolicyKind};
@@ -15,11 +17,19 @@ use crate::problem::Problem;
 /// Entries of a page when the caller names no limit.
 const DEFAULT_LIMIT: usize = 100;
 
-/// Answers from the holder's shelf.
+/// What is offered, kept ready: an answer reads no row and parses no policy.
 pub struct Catalogue {
     own: Did,
     holdings: Holdings,
     service: DataService,
+    shown: RwLock<Shown>,
+}
+
+#[derive(Default)]
+struct Shown {
+    index: Index,
+    /// The offers of each dataset as they are shown.
+    policies: HashMap<String, Vec<Value>>,
 }
 
 /// A page of the catalogue and where the next one starts.
@@ -31,10 +41,16 @@ pub struct Page {
 }
 
 impl Catalogue {
-    /// The catalogue of `own`, whose protocol root is `root`.
-    pub fn new(own: Did, holdings: Holdings, root: CallbackUrl) -> Self {
+    /// The catalogue of `own`, whose protocol root is `root`. Later changes are taken from these holdings and their clones.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn open(own: Did, holdings: Holdings, root: CallbackUrl) -> Result<Self, Problem> {
         let service = DataService { id: format!("{own}#dsp"), endpoint_url: root };
-        Self { own, holdings, service }
+        holdings.note_changes(holdings.offered()?);
+        let this = Self { own, holdings, service, shown: RwLock::default() };
+        drop(this.shown()?);
+        Ok(this)
     }
 
     /// A page of what is offered.
@@ -44,18 +60,13 @@ impl Catalogue {
     pub fn page(&self, request: CatalogRequest, limit: Option<usize>, after: Option<Cursor>) -> Result<Page, Problem> {
         let bad = |error: &dyn std::error::Error| Problem::invalid(error.to_string());
         let query = Query::new(request.filters, limit.unwrap_or(DEFAULT_LIMIT), after).map_err(|error| bad(&error))?;
-        let entries = self.entries()?;
-        let mut index = Index::default();
-        for entry in &entries {
-            index.insert(entry.dataset.clone()).map_err(|error| bad(&error))?;
-        }
-        let page = index.search(&query, |_| true).map_err(|error| bad(&error))?;
-        let wanted = |entry: &CatalogEntry| page.datasets.iter().any(|dataset| dataset.id == entry.dataset.id);
+        let shown = self.shown()?;
+        let page = shown.index.search(&query, |_| true).map_err(|error| bad(&error))?;
         let catalog = Catalog {
             id: format!("{}#catalog", self.own),
             participant_id: self.own.to_string(),
             services: vec![self.service.clone()],
-            entries: entries.into_iter().filter(wanted).collect(),
+            entries: page.datasets.iter().map(|dataset| shown.entry(dataset)).collect(),
         };
         Ok(Page { catalog, next: page.next })
     }
@@ -64,37 +75,70 @@ impl Catalogue {
     ///
     /// # Errors
     /// 404 if it is not offered.
-    pub fn dataset(&self, id: &str) -> Result<serde_json::Value, Problem> {
-        let entry = self.entries()?.into_iter().find(|entry| entry.dataset.id == id);
-        entry.map(|entry| entry.encode(&self.service)).ok_or_else(|| Problem::not_found("dataset", id))
+    pub fn dataset(&self, id: &str) -> Result<Value, Problem> {
+        let shown = self.shown()?;
+        let dataset = shown.index.get(id).ok_or_else(|| Problem::not_found("dataset", id))?;
+        Ok(shown.entry(dataset).encode(&self.service))
     }
 
-    fn entries(&self) -> Result<Vec<CatalogEntry>, Problem> {
-        let offers = self.holdings.offers()?;
-        let mut entries = Vec::new();
-        for asset in self.holdings.assets()? {
-            let (mut found, mut policies) = (Vec::new(), Vec::new());
-            let mut shown = BTreeSet::new();
-            for offer in offers.iter().filter(|offer| offer.asset == asset.id) {
-                let mut policy = parse_policy(&self.holdings.policy(&offer.policy)?.policy)?;
-                policy.uid.clone_from(&offer.id);
-                policy.kind = PolicyKind::Offer;
-                (policy.target, policy.assignee) = (None, None);
-                policy.assigner = Some(self.own.clone());
-                let json = odrl::to_json(&policy);
-                shown.extend(visible_columns(&asset, &policy));
-                let policy_digest = rules_digest(&json).map_err(|error| Problem::invalid(error.to_string()))?;
-                found.push(OfferRef { id: offer.id.clone(), policy_digest });
-                policies.push(json);
-            }
-            if !found.is_empty() {
-                let columns = asset.schema.iter().filter(|column| shown.contains(&column.name));
-                let fields =
-                    columns.map(|column| Field { name: column.name.clone(), kind: column.kind.clone() }).collect();
-                entries.push(CatalogEntry { dataset: self.describe(asset, found, fields), policies });
+    /// What is shown, after all changes so far.
+    fn shown(&self) -> Result<RwLockReadGuard<'_, Shown>, Problem> {
+        if self.holdings.has_changed() {
+            // Changes are taken under the lock, so that nobody reads between their taking and their showing.
+            let mut shown = self.shown.write().unwrap_or_else(PoisonError::into_inner);
+            let changed = self.holdings.take_changed();
+            if let Err(problem) = changed.iter().try_for_each(|id| self.show(&mut shown, id)) {
+                self.holdings.note_changes(changed);
+                return Err(problem);
             }
         }
-        Ok(entries)
+        Ok(self.shown.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Looks at an asset again. One that cannot be shown is left out, and stops no other.
+    fn show(&self, shown: &mut Shown, id: &str) -> Result<(), Problem> {
+        shown.index.remove(id);
+        shown.policies.remove(id);
+        let entry = match self.entry(id) {
+            Ok(Some(entry)) => entry,
+            Ok(None) => return Ok(()),
+            Err(problem) if problem.status.is_server_error() => return Err(problem),
+            Err(problem) => {
+                tracing::error!(asset = %id, detail = %problem.detail, "the asset cannot be shown in the catalogue");
+                return Ok(());
+            }
+        };
+        match shown.index.insert(entry.dataset) {
+            Ok(()) => drop(shown.policies.insert(id.to_owned(), entry.policies)),
+            Err(error) => tracing::error!(asset = %id, %error, "the asset cannot be shown in the catalogue"),
+        }
+        Ok(())
+    }
+
+    /// An asset as it is shown, if it is offered.
+    fn entry(&self, id: &str) -> Result<Option<CatalogEntry>, Problem> {
+        let offers = self.holdings.offers_of(id)?;
+        if offers.is_empty() {
+            return Ok(None);
+        }
+        let asset = self.holdings.asset(id)?;
+        let (mut found, mut policies) = (Vec::new(), Vec::new());
+        let mut shown = BTreeSet::new();
+        for offer in offers {
+            let mut policy = parse_policy(&self.holdings.policy(&offer.policy)?.policy)?;
+            policy.uid.clone_from(&offer.id);
+            policy.kind = PolicyKind::Offer;
+            (policy.target, policy.assignee) = (None, None);
+            policy.assigner = Some(self.own.clone());
+            let json = odrl::to_json(&policy);
+            shown.extend(visible_columns(&asset, &policy));
+            let policy_digest = rules_digest(&json).map_err(|error| Problem::invalid(error.to_string()))?;
+            found.push(OfferRef { id: offer.id, policy_digest });
+            policies.push(json);
+        }
+        let columns = asset.schema.iter().filter(|column| shown.contains(&column.name));
+        let fields = columns.map(|column| Field { name: column.name.clone(), kind: column.kind.clone() }).collect();
+        Ok(Some(CatalogEntry { dataset: self.describe(asset, found, fields), policies }))
     }
 
     fn describe(&self, asset: Asset, offers: Vec<OfferRef>, fields: Vec<Field>) -> Dataset {
@@ -113,9 +157,101 @@ impl Catalogue {
     }
 }
 
+impl Shown {
+    fn entry(&self, dataset: &Dataset) -> CatalogEntry {
+        let policies = self.policies.get(&dataset.id).cloned().unwrap_or_default();
+        CatalogEntry { dataset: dataset.clone(), policies }
+    }
+}
+
 /// The columns that at least one permission of the policy does not deny. A denied column is not named to anyone.
 fn visible_columns(asset: &Asset, policy: &Policy) -> BTreeSet<String> {
     let plans: Vec<DataPlan> = policy.permissions.iter().filter_map(|rule| DataPlan::of(rule).ok()).collect();
     let seen = |name: &String| plans.iter().any(|plan| !plan.denied.contains(name));
     asset.schema.iter().map(|column| &column.name).filter(|name| seen(name)).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use shuyu_wire::dsp::CatalogRequest;
+
+    use super::*;
+    use crate::holdings::{Approve, Offer, PolicyRow};
+    use crate::store::Store;
+
+    async fn add(holdings: &Holdings, id: &str, keyword: &str) {
+        let asset = json!({
+            "id": id, "title": id, "keywords": [keyword], "table": "t", "location": "file:///t.csv", "format": "csv",
+            "issued": "2026-11-22T00:00:00.000Z",
+        });
+        holdings.add_asset(serde_json::from_value(asset).unwrap()).await.unwrap();
+        let offer = Offer {
+            id: format!("offer-of-{id}"),
+            asset: id.to_owned(),
+            policy: "open".to_owned(),
+            approve: Approve::Auto,
+        };
+        holdings.add_offer(offer).await.unwrap();
+    }
+
+    fn request(filter: Value) -> CatalogRequest {
+        let context = ["https://w3id.org/dspace/2025/1/context.jsonld"];
+        let message = json!({ "@context": context, "@type": "CatalogRequestMessage", "filter": filter });
+        CatalogRequest::decode(&message).unwrap()
+    }
+
+    fn all(catalogue: &Catalogue, limit: usize) -> Vec<String> {
+        let (mut ids, mut after) = (Vec::new(), None);
+        loop {
+            let page = catalogue.page(request(json!([])), Some(limit), after).unwrap();
+            assert!(page.catalog.entries.iter().all(|entry| entry.policies.len() == entry.dataset.offers.len()));
+            ids.extend(page.catalog.entries.into_iter().map(|entry| entry.dataset.id));
+            match page.next {
+                Some(next) => after = Some(next),
+                None => return ids,
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn pages_are_complete_and_follow_every_change() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let holdings = Holdings::new(store.clone());
+        let policy = json!({
+            "@context": ["http://www.w3.org/ns/odrl.jsonld"], "@id": "urn:p", "@type": "Set",
+            "profile": "https://w3id.org/shuyu/profile/1", "permission": [{ "action": "use" }],
+        });
+        holdings.add_policy(PolicyRow { id: "open".to_owned(), policy }).await.unwrap();
+        let own: Did = "did:web:holder.example".parse().unwrap();
+        let root: CallbackUrl = "https://holder.example/dsp/2025-1".parse().unwrap();
+        let catalogue = Catalogue::open(own.clone(), holdings.clone(), root.clone()).unwrap();
+        assert!(all(&catalogue, 10).is_empty());
+        let mut wanted: Vec<String> = (0..60).map(|n| format!("asset-{n:03}")).collect();
+        for (n, id) in wanted.iter().enumerate() {
+            add(&holdings, id, if n % 20 == 7 { "rare" } else { "common" }).await;
+        }
+        // An id that another begins with, and a second offer of one asset.
+        add(&holdings, "asset-00", "common").await;
+        let second = Offer { id: "second".to_owned(), ..holdings.offers_of("asset-003").unwrap().remove(0) };
+        holdings.add_offer(second).await.unwrap();
+        wanted.insert(0, "asset-00".to_owned());
+        for limit in [1, 7, 61, 1000] {
+            assert_eq!(all(&catalogue, limit), wanted, "{limit}");
+        }
+        assert_eq!(holdings.offers_of("asset-00").unwrap().len(), 1);
+        assert_eq!(catalogue.dataset("asset-003").unwrap()["hasPolicy"].as_array().map(Vec::len), Some(2));
+
+        holdings.remove_offer("second").await.unwrap();
+        assert_eq!(all(&catalogue, 100), wanted, "one offer is left");
+        holdings.remove_offer("offer-of-asset-003").await.unwrap();
+        wanted.retain(|id| id != "asset-003");
+        assert_eq!(all(&catalogue, 100), wanted);
+        assert_eq!(catalogue.dataset("asset-003").unwrap_err().status, axum::http::StatusCode::NOT_FOUND);
+        // What a later start finds in the store is the same.
+        drop(holdings);
+        let again = Catalogue::open(own, Holdings::new(store), root).unwrap();
+        assert_eq!(all(&again, 13), wanted);
+    }
 }

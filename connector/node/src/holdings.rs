@@ -1,7 +1,11 @@
 //! What a holder has and offers: assets, policies and offers, with references that cannot dangle.
 
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use shuyu_data_plane::{ParseFormError, TableSource, schema_from_bytes};
@@ -11,9 +15,6 @@ use url::Url;
 use crate::agreements::{AgreementRow, Held, Side};
 use crate::problem::Problem;
 use crate::store::{Batch, Store, Table};
-
-/// Most assets, policies or offers one listing reads.
-const MAX_ROWS: usize = 10_000;
 
 /// A table that the holder can offer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -114,16 +115,37 @@ fn auto() -> Approve {
     Approve::Auto
 }
 
-/// The holder's shelf.
+/// The holder's shelf. Clones share what they know of changes.
 #[derive(Clone)]
 pub struct Holdings {
     store: Store,
+    /// Assets whose offers have changed and that [`Holdings::take_changed`] has not given yet.
+    changed: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl Holdings {
     /// Over the node's store.
     pub fn new(store: Store) -> Self {
-        Self { store }
+        Self { store, changed: Arc::default() }
+    }
+
+    fn changed(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.changed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether offers of some asset have changed since [`Holdings::take_changed`].
+    pub fn has_changed(&self) -> bool {
+        !self.changed().is_empty()
+    }
+
+    /// Assets whose offers have changed since the last call, each once.
+    pub fn take_changed(&self) -> BTreeSet<String> {
+        std::mem::take(&mut *self.changed())
+    }
+
+    /// Adds to what [`Holdings::take_changed`] gives next.
+    pub fn note_changes(&self, assets: BTreeSet<String>) {
+        self.changed().extend(assets);
     }
 
     /// Adds or replaces nothing: an id is taken once.
@@ -170,7 +192,14 @@ impl Holdings {
         if self.store.get::<PolicyRow>(Table::Policies, &offer.policy)?.is_none() {
             return Err(Problem::invalid(format!("`policy`: there is no policy `{}`", offer.policy)));
         }
-        self.insert(Table::Offers, "offer", &offer.id, &offer).await?;
+        if self.store.get::<Value>(Table::Offers, &offer.id)?.is_some() {
+            return Err(Problem::conflict(format!("there is offer `{}` already", offer.id)));
+        }
+        let mut batch = Batch::default();
+        batch.put(Table::Offers, &offer.id, &offer)?;
+        batch.put(Table::OffersByAsset, &place(&offer), &())?;
+        self.store.commit(batch).await?;
+        self.changed().insert(offer.asset.clone());
         Ok(offer)
     }
 
@@ -190,28 +219,36 @@ impl Holdings {
         self.store.get(Table::Policies, id)?.ok_or_else(|| Problem::not_found("policy", id))
     }
 
-    /// Every asset in order of id.
+    /// The offer of this id.
     ///
     /// # Errors
-    /// When the store fails.
-    pub fn assets(&self) -> Result<Vec<Asset>, Problem> {
-        self.all(Table::Assets)
+    /// 404.
+    pub fn offer(&self, id: &str) -> Result<Offer, Problem> {
+        self.store.get(Table::Offers, id)?.ok_or_else(|| Problem::not_found("offer", id))
     }
 
-    /// Every policy in order of id.
+    /// Up to `limit` assets in order of id, from the one after `after` on.
     ///
     /// # Errors
     /// When the store fails.
-    pub fn policies(&self) -> Result<Vec<PolicyRow>, Problem> {
-        self.all(Table::Policies)
+    pub fn assets(&self, after: Option<&str>, limit: usize) -> Result<Vec<Asset>, Problem> {
+        self.rows(Table::Assets, after, limit)
     }
 
-    /// Every offer in order of id.
+    /// Up to `limit` policies in order of id, from the one after `after` on.
     ///
     /// # Errors
     /// When the store fails.
-    pub fn offers(&self) -> Result<Vec<Offer>, Problem> {
-        self.all(Table::Offers)
+    pub fn policies(&self, after: Option<&str>, limit: usize) -> Result<Vec<PolicyRow>, Problem> {
+        self.rows(Table::Policies, after, limit)
+    }
+
+    /// Up to `limit` offers in order of id, from the one after `after` on.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn offers(&self, after: Option<&str>, limit: usize) -> Result<Vec<Offer>, Problem> {
+        self.rows(Table::Offers, after, limit)
     }
 
     /// The offers of one asset.
@@ -219,7 +256,18 @@ impl Holdings {
     /// # Errors
     /// When the store fails.
     pub fn offers_of(&self, asset: &str) -> Result<Vec<Offer>, Problem> {
-        Ok(self.offers()?.into_iter().filter(|offer| offer.asset == asset).collect())
+        let ids = self.store.keys_after(Table::OffersByAsset, &format!("{asset} "))?;
+        let offers = ids.iter().filter_map(|id| self.store.get(Table::Offers, id).transpose());
+        Ok(offers.collect::<Result<_, _>>()?)
+    }
+
+    /// The assets that are offered, in order of id.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn offered(&self) -> Result<BTreeSet<String>, Problem> {
+        let places = self.store.keys_after(Table::OffersByAsset, "")?;
+        Ok(places.iter().filter_map(|place| place.split(' ').next().map(str::to_owned)).collect())
     }
 
     /// Removes an asset that no offer names.
@@ -249,7 +297,7 @@ impl Holdings {
     /// 404, or 409 naming the offer.
     pub async fn remove_policy(&self, id: &str) -> Result<(), Problem> {
         self.policy(id)?;
-        if let Some(offer) = self.offers()?.into_iter().find(|offer| offer.policy == id) {
+        if let Some(offer) = self.offers(None, usize::MAX)?.into_iter().find(|offer| offer.policy == id) {
             return Err(Problem::conflict(format!("policy `{id}` is used by offer `{}`", offer.id)));
         }
         self.delete(Table::Policies, id).await
@@ -260,14 +308,17 @@ impl Holdings {
     /// # Errors
     /// 404.
     pub async fn remove_offer(&self, id: &str) -> Result<(), Problem> {
-        if self.store.get::<Offer>(Table::Offers, id)?.is_none() {
-            return Err(Problem::not_found("offer", id));
-        }
-        self.delete(Table::Offers, id).await
+        let offer = self.offer(id)?;
+        let mut batch = Batch::default();
+        batch.delete(Table::Offers, id);
+        batch.delete(Table::OffersByAsset, &place(&offer));
+        self.store.commit(batch).await?;
+        self.changed().insert(offer.asset.clone());
+        Ok(())
     }
 
-    fn all<T: serde::de::DeserializeOwned>(&self, table: Table) -> Result<Vec<T>, Problem> {
-        Ok(self.store.list(table, None, MAX_ROWS)?.into_iter().map(|(_, row)| row).collect())
+    fn rows<T: DeserializeOwned>(&self, table: Table, after: Option<&str>, limit: usize) -> Result<Vec<T>, Problem> {
+        Ok(self.store.list(table, after, limit)?.into_iter().map(|(_, row)| row).collect())
     }
 
     async fn insert<T: Serialize>(&self, table: Table, what: &str, id: &str, row: &T) -> Result<(), Problem> {
@@ -284,6 +335,11 @@ impl Holdings {
         batch.delete(table, id);
         Ok(self.store.commit(batch).await?)
     }
+}
+
+/// Where an offer is among those of its asset. Identifiers have no white space.
+fn place(offer: &Offer) -> String {
+    format!("{} {}", offer.asset, offer.id)
 }
 
 /// Reads ODRL JSON, naming the term that is not understood.

@@ -39,6 +39,8 @@ pub struct Parts {
     pub identity: Arc<Identity>,
     /// Negotiations and transfers.
     pub desk: Arc<exchange::Desk>,
+    /// What the holder has and offers.
+    pub holdings: Holdings,
     /// The evidence ledger.
     pub ledger: Arc<Ledger>,
     /// The mirrors of other ledgers.
@@ -53,8 +55,7 @@ pub struct Parts {
 
 /// The whole API.
 pub fn router(parts: Parts) -> Router {
-    let holdings = Holdings::new(parts.desk.store.clone());
-    let shelf = Arc::new(shelf::Shelf { holdings, dir: parts.dir, engine: parts.engine });
+    let shelf = Arc::new(shelf::Shelf { holdings: parts.holdings, dir: parts.dir, engine: parts.engine });
     let status = Arc::new(Status { config: parts.config, identity: parts.identity, ledger: Arc::clone(&parts.ledger) });
     let routes = Router::new()
         .route("/status", get(show_status).with_state(status))

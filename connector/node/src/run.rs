@@ -24,6 +24,7 @@ use tonic::transport::{Identity as TlsIdentity, ServerTlsConfig};
 use crate::access::AccessTokens;
 use crate::agreements::Agreements;
 use crate::audit::Auditor;
+use crate::catalogue::Catalogue;
 use crate::config::{Config, ConfigError};
 use crate::events::Events;
 use crate::evidence::{Evidence, EvidenceError};
@@ -177,6 +178,7 @@ impl Node {
         };
         let doorkeeper = Doorkeeper::new(identity.did.clone(), Arc::clone(&resolver), store.clone());
         let agreements = Agreements::new(store.clone());
+        let holdings = Holdings::new(store.clone());
         let root =
             dsp_server::callback_root(&config.public.url).map_err(|problem| RunError::Recover(problem.detail))?;
         let negotiations = Negotiations::new(tools.clone(), agreements.clone(), root.clone(), &config);
@@ -201,7 +203,8 @@ impl Node {
             doorkeeper: doorkeeper.clone(),
             negotiations: Arc::clone(&negotiations),
             transfers: Arc::clone(&transfers),
-            catalogue: crate::catalogue::Catalogue::new(identity.did.clone(), Holdings::new(store.clone()), root),
+            catalogue: Catalogue::open(identity.did.clone(), holdings.clone(), root)
+                .map_err(|problem| RunError::Recover(problem.detail))?,
             metrics: metrics.clone(),
         }));
         let spool = Spool::open(&dir.join("spool"), spool_limits(&config))?;
@@ -228,6 +231,7 @@ impl Node {
             dir: dir.to_owned(),
             identity,
             desk,
+            holdings,
             ledger: Arc::clone(&ledger),
             auditor: Arc::new(auditor),
             engine: Arc::clone(&engine),

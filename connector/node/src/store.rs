@@ -20,6 +20,8 @@ pub enum Table {
     Policies,
     /// Offers (contract definitions) by id.
     Offers,
+    /// Ids of offers by the asset they are of: `{asset} {offer}`.
+    OffersByAsset,
     /// Negotiations by own process id.
     Negotiations,
     /// Transfers by own process id.
@@ -43,10 +45,11 @@ pub enum Table {
 }
 
 impl Table {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::Assets,
         Self::Policies,
         Self::Offers,
+        Self::OffersByAsset,
         Self::Negotiations,
         Self::Transfers,
         Self::Agreements,
@@ -64,6 +67,7 @@ impl Table {
             Self::Assets => "assets.v1",
             Self::Policies => "policies.v1",
             Self::Offers => "offers.v1",
+            Self::OffersByAsset => "offers-by-asset.v1",
             Self::Negotiations => "negotiations.v1",
             Self::Transfers => "transfers.v1",
             Self::Agreements => "agreements.v1",
@@ -196,6 +200,23 @@ impl Store {
             rows.push((key, row));
         }
         Ok(rows)
+    }
+
+    /// The ends, after `prefix`, of all keys that begin with it, in order.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn keys_after(&self, table: Table, prefix: &str) -> Result<Vec<String>, StoreError> {
+        let db = self.read()?;
+        let db = db.as_ref().ok_or(StoreError::Stopped)?;
+        let Some(family) = db.cf_handle(table.name()) else { return Ok(Vec::new()) };
+        let mut ends = Vec::new();
+        for item in db.iterator_cf(family, IteratorMode::From(prefix.as_bytes(), Direction::Forward)) {
+            let (key, _) = item?;
+            let Some(end) = key.strip_prefix(prefix.as_bytes()) else { break };
+            ends.push(String::from_utf8_lossy(end).into_owned());
+        }
+        Ok(ends)
     }
 
     /// Makes all changes durable, or none.

@@ -473,12 +473,7 @@ impl Negotiations {
 
     /// Our offer as it stands in the catalogue: dataset and terms.
     fn own_offer(&self, offer_id: &str) -> Result<(String, Value), Problem> {
-        let offer = self
-            .holdings
-            .offers()?
-            .into_iter()
-            .find(|offer| offer.id == offer_id)
-            .ok_or_else(|| Problem::not_found("offer", offer_id))?;
+        let offer = self.holdings.offer(offer_id)?;
         let policy = parse_policy(&self.holdings.policy(&offer.policy)?.policy)?;
         let terms = as_offer(&policy, &offer.id, &offer.asset, &self.tools.did);
         Ok((offer.asset, terms))
@@ -486,8 +481,8 @@ impl Negotiations {
 
     /// How requests for this offer are answered, if it is offered now.
     pub fn answers_of(&self, offer_id: &str, dataset: &str) -> Option<Approve> {
-        let offers = self.holdings.offers_of(dataset).ok()?;
-        offers.into_iter().find(|offer| offer.id == offer_id).map(|offer| offer.approve)
+        let offer = self.holdings.offer(offer_id).ok()?;
+        (offer.asset == dataset).then_some(offer.approve)
     }
 
     /// An agreement's identifier is its provider's choice, and must not be that of another contract we hold.

@@ -142,19 +142,26 @@ async fn start_negotiation(
     Ok((StatusCode::CREATED, Json(negotiation_json(&desk, &row))))
 }
 
+/// Which page of a listing is wanted.
 #[derive(Deserialize)]
-struct Paging {
-    after: Option<String>,
+pub(super) struct Paging {
+    pub(super) after: Option<String>,
     limit: Option<usize>,
 }
 
 impl Paging {
-    fn limit(&self) -> usize {
+    pub(super) fn limit(&self) -> usize {
         self.limit.unwrap_or(100).clamp(1, MAX_ITEMS)
     }
 }
 
-fn page<T>(mut items: Vec<T>, limit: usize, key: impl Fn(&T) -> String, show: impl Fn(&T) -> Value) -> Json<Value> {
+/// A page of `limit` items, of which one more was read to know whether there is a next one.
+pub(super) fn page<T>(
+    mut items: Vec<T>,
+    limit: usize,
+    key: impl Fn(&T) -> String,
+    show: impl Fn(&T) -> Value,
+) -> Json<Value> {
     let more = limit < items.len();
     items.truncate(limit);
     let next = items.last().filter(|_| more).map(key);

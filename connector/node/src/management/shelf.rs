@@ -3,7 +3,7 @@
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
@@ -15,6 +15,7 @@ use url::Url;
 
 use crate::clock;
 use crate::holdings::{Asset, Column, Holdings, Offer, PolicyRow};
+use crate::management::exchange::{Paging, page};
 use crate::management::{Body, chain};
 use crate::problem::Problem;
 
@@ -40,9 +41,9 @@ pub fn router(shelf: Arc<Shelf>) -> Router {
         .with_state(shelf)
 }
 
-async fn list_assets(State(shelf): State<Arc<Shelf>>) -> Result<Json<Value>, Problem> {
-    let assets = shelf.holdings.assets()?;
-    Ok(Json(json!({ "items": assets.iter().map(shown).collect::<Vec<_>>(), "next": null })))
+async fn list_assets(State(shelf): State<Arc<Shelf>>, Query(paging): Query<Paging>) -> Result<Json<Value>, Problem> {
+    let assets = shelf.holdings.assets(paging.after.as_deref(), paging.limit() + 1)?;
+    Ok(page(assets, paging.limit(), |asset| asset.id.clone(), shown))
 }
 
 async fn show_asset(State(shelf): State<Arc<Shelf>>, Path(id): Path<String>) -> Result<Json<Value>, Problem> {
@@ -84,8 +85,9 @@ async fn remove_asset(State(shelf): State<Arc<Shelf>>, Path(id): Path<String>) -
     shelf.holdings.remove_asset(&id).await.map(|()| StatusCode::NO_CONTENT)
 }
 
-async fn list_policies(State(shelf): State<Arc<Shelf>>) -> Result<Json<Value>, Problem> {
-    Ok(Json(json!({ "items": shelf.holdings.policies()?, "next": null })))
+async fn list_policies(State(shelf): State<Arc<Shelf>>, Query(paging): Query<Paging>) -> Result<Json<Value>, Problem> {
+    let policies = shelf.holdings.policies(paging.after.as_deref(), paging.limit() + 1)?;
+    Ok(page(policies, paging.limit(), |row| row.id.clone(), |row| json!(row)))
 }
 
 async fn show_policy(State(shelf): State<Arc<Shelf>>, Path(id): Path<String>) -> Result<Json<PolicyRow>, Problem> {
@@ -105,8 +107,9 @@ async fn remove_policy(State(shelf): State<Arc<Shelf>>, Path(id): Path<String>) 
     shelf.holdings.remove_policy(&id).await.map(|()| StatusCode::NO_CONTENT)
 }
 
-async fn list_offers(State(shelf): State<Arc<Shelf>>) -> Result<Json<Value>, Problem> {
-    Ok(Json(json!({ "items": shelf.holdings.offers()?, "next": null })))
+async fn list_offers(State(shelf): State<Arc<Shelf>>, Query(paging): Query<Paging>) -> Result<Json<Value>, Problem> {
+    let offers = shelf.holdings.offers(paging.after.as_deref(), paging.limit() + 1)?;
+    Ok(page(offers, paging.limit(), |offer| offer.id.clone(), |offer| json!(offer)))
 }
 
 async fn add_offer(
