@@ -286,7 +286,8 @@ class ObjectStore:
         curl("--request", "PUT", at)
         header, *lines = WEATHER.read_text().splitlines(keepends=True)
         for name, part in {"2012.csv": lines[:700], "2013.csv": lines[700:]}.items():
-            curl("--request", "PUT", f"{at}/daily/{name}", "--data-binary", header + "".join(part))
+            data = ["--header", "Content-Type: text/csv", "--data-binary", header + "".join(part)]
+            curl("--request", "PUT", f"{at}/daily/{name}", *data)
         (work / "secret").write_text(SECRET + "\n")
         self.settings = (
             f'\n[[buckets]]\nname = "{BUCKET}"\nendpoint = "{self.endpoint}"\nregion = "cn-north-1"\n'

@@ -61,9 +61,10 @@ mod tests {
     #[test]
     fn a_peer_fills_its_own_room_only() {
         let open = OpenProcesses::new(2);
-        for pid in ["a", "b", "b"] {
+        for pid in ["a", "b"] {
             open.check_room("did:web:x.example").unwrap();
             open.note("did:web:x.example", pid, false);
+            open.note("did:web:x.example", "a", false);
         }
         let full = open.check_room("did:web:x.example").unwrap_err();
         assert_eq!(full.status, StatusCode::TOO_MANY_REQUESTS);
