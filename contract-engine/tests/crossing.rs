@@ -4,9 +4,7 @@
 
 use shuyu_base::{Digest, UnixMillis};
 use shuyu_contract_engine::negotiation::{Machine, State, Verb};
-use shuyu_contract_engine::{
-    Act, Effect, Msg, Negotiation, OfferTerms, Party, Proposal, Record, RetryPolicy, Salt,
-};
+use shuyu_contract_engine::{Act, Effect, Msg, Negotiation, OfferTerms, Party, Proposal, Record, RetryPolicy, Salt};
 
 const NOW: UnixMillis = UnixMillis(1_000_000);
 const LATER: UnixMillis = UnixMillis(2_000_000);

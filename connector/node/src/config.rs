@@ -241,10 +241,9 @@ impl Config {
     /// [`ConfigError::Value`] for `allow-networks`.
     pub fn networks(&self) -> Result<Vec<Network>, ConfigError> {
         let parsed = self.allow_networks.iter().map(|text| text.parse());
-        parsed.collect::<Result<_, ParseNetworkError>>().map_err(|error| ConfigError::Value {
-            key: "allow-networks",
-            reason: error.to_string(),
-        })
+        parsed
+            .collect::<Result<_, ParseNetworkError>>()
+            .map_err(|error| ConfigError::Value { key: "allow-networks", reason: error.to_string() })
     }
 
     /// Whether the node has this role.

@@ -247,7 +247,8 @@ impl Node {
             ),
             None => None,
         };
-        let ended = gate.end_interrupted(&pull.spool).await.map_err(|refused| RunError::Recover(refused.to_string()))?;
+        let ended =
+            gate.end_interrupted(&pull.spool).await.map_err(|refused| RunError::Recover(refused.to_string()))?;
         if 0 < ended {
             tracing::info!(ended, "uses that the last run left open ended");
         }

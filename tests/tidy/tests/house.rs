@@ -1,4 +1,10 @@
 //! The house of `docs/ARCHITECTURE.md`, checked from `cargo metadata` and from the files themselves.
+#![expect(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a failure of a helper is the failure of its test"
+)]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -43,7 +43,8 @@ async fn endless_queries_end_and_the_node_goes_on() {
 /// stays on the disk.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_does_not_fit_in_memory_goes_through_the_disk() {
-    const SQL: &str = "SELECT a.id * 7919 % 1009 + b.id AS n, b.id AS m, a.id AS l FROM people a, people b ORDER BY 1, 2, 3";
+    const SQL: &str =
+        "SELECT a.id * 7919 % 1009 + b.id AS n, b.id AS m, a.id AS l FROM people a, people b ORDER BY 1, 2, 3";
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("t.parquet");
     write_parquet(&path, &world(1750, 1.0, 1), 500);

@@ -1,5 +1,10 @@
 //! Stories between real nodes. Each starts processes of its own; `SHUYU_BIN` names the command.
-#![expect(clippy::expect_used, reason = "a failure of a helper is the failure of its test")]
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a failure of a helper is the failure of its test"
+)]
 
 mod crash;
 mod exchange;
