@@ -58,7 +58,7 @@ pub struct AgreementRow {
     pub reason: Option<String>,
 }
 
-/// What was used of an agreement, durable before any of it leaves.
+/// What was used of an agreement: with its provider durable before any of it leaves, with its consumer what receipts say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UsageRow {
     /// Uses begun.

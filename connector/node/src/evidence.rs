@@ -89,17 +89,6 @@ impl Evidence {
         Ok(())
     }
 
-    /// Saves and makes durable one statement that belongs to no other change of state.
-    ///
-    /// # Errors
-    /// [`EvidenceError`].
-    pub async fn record(&self, statement: &Statement) -> Result<(), EvidenceError> {
-        let mut batch = Batch::default();
-        let saved = self.save(&mut batch, statement)?;
-        self.store.commit(batch).await?;
-        self.make_durable(&[saved]).await
-    }
-
     /// Writes what an earlier failure kept from the ledger; costs nothing when there was none.
     ///
     /// # Errors

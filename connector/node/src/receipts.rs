@@ -10,9 +10,11 @@ use shuyu_resolver::DidResolver;
 
 use crate::agreements::{Agreements, Side};
 use crate::clock;
-use crate::evidence::Evidence;
+use crate::evidence::{Evidence, EvidenceError};
 use crate::gate::{RECEIPT_TYP, usage_process};
+use crate::locks::KeyedLocks;
 use crate::problem::Problem;
+use crate::store::{Batch, Store, Table};
 
 /// Largest receipt accepted, in bytes.
 const MAX_RECEIPT_BYTES: usize = 16 * 1024;
@@ -23,15 +25,18 @@ pub struct Receipts {
     agreements: Agreements,
     evidence: Evidence,
     resolver: Arc<DidResolver>,
+    store: Store,
+    /// One receipt of an agreement at a time.
+    locks: KeyedLocks,
 }
 
 impl Receipts {
     /// Over the node's agreements and ledger.
-    pub fn new(own: Did, agreements: Agreements, evidence: Evidence, resolver: Arc<DidResolver>) -> Self {
-        Self { own, agreements, evidence, resolver }
+    pub fn new(own: Did, agreements: Agreements, evidence: Evidence, resolver: Arc<DidResolver>, store: Store) -> Self {
+        Self { own, agreements, evidence, resolver, store, locks: KeyedLocks::default() }
     }
 
-    /// Checks a provider's receipt and records that we hold it. The same receipt twice is recorded once.
+    /// Checks a provider's receipt, keeps it, counts the use and records that we hold it. The same receipt twice is one.
     ///
     /// # Errors
     /// 422 naming what is wrong with it.
@@ -59,7 +64,9 @@ impl Receipts {
         if agreement.role != Side::Consumer || agreement.peer != signer.as_str() || text("to")? != self.own.as_str() {
             return Err(bad("not a receipt of the provider of this contract to us"));
         }
-        let seq = content.get("seq").and_then(Value::as_u64).ok_or_else(|| bad("`seq` is missing"))?;
+        let number =
+            |name: &str| content.get(name).and_then(Value::as_u64).ok_or_else(|| bad(&format!("`{name}` is missing")));
+        let (seq, rows, bytes) = (number("seq")?, number("rows")?, number("bytes")?);
         let canonical = json::canonical(&content).map_err(|error| bad(&error.to_string()))?;
         let event = Digest::sha256(&canonical);
         let statement = Statement {
@@ -71,12 +78,28 @@ impl Receipts {
             with: signer,
             at: clock::now(),
             event,
-            agreement: Some(agreement.id),
+            agreement: Some(agreement.id.clone()),
             commit: std::collections::BTreeMap::new(),
         };
-        self.evidence.record(&statement).await.map_err(|error| {
+        let failed = |error: EvidenceError| {
             Problem::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, crate::management::chain(&error))
-        })?;
+        };
+        let _guard = self.locks.lock(&agreement.id).await;
+        self.evidence.flush().await.map_err(failed)?;
+        let key = event.to_string();
+        if self.store.get::<String>(Table::Receipts, &key)?.is_some() {
+            return Ok(event);
+        }
+        let mut usage = self.agreements.usage(&agreement.id)?;
+        usage.count = usage.count.saturating_add(1);
+        usage.rows = usage.rows.saturating_add(rows);
+        usage.bytes = usage.bytes.saturating_add(bytes);
+        let mut batch = Batch::default();
+        batch.put(Table::Receipts, &key, &receipt)?;
+        batch.put(Table::Usage, &agreement.id, &usage)?;
+        let saved = self.evidence.save(&mut batch, &statement).map_err(failed)?;
+        self.store.commit(batch).await?;
+        self.evidence.make_durable(&[saved]).await.map_err(failed)?;
         Ok(event)
     }
 }

@@ -222,7 +222,7 @@ impl Node {
             transfers: Arc::clone(&transfers),
             agreements: agreements.clone(),
             finder: Finder::new(Arc::clone(&peers)),
-            receipts: Receipts::new(identity.did.clone(), agreements, evidence, resolver),
+            receipts: Receipts::new(identity.did.clone(), agreements, evidence, resolver, store.clone()),
             store,
             events: tools.events.clone(),
         });

@@ -34,6 +34,8 @@ pub enum Table {
     Uses,
     /// Ids of the uses that have not ended.
     OpenUses,
+    /// Receipts of what we used, by the digest of what they say.
+    Receipts,
     /// Token ids already seen, by issuer and id.
     Replay,
     /// The counterparty's process id to ours.
@@ -45,7 +47,7 @@ pub enum Table {
 }
 
 impl Table {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 15] = [
         Self::Assets,
         Self::Policies,
         Self::Offers,
@@ -56,6 +58,7 @@ impl Table {
         Self::Usage,
         Self::Uses,
         Self::OpenUses,
+        Self::Receipts,
         Self::Replay,
         Self::PeerIndex,
         Self::Outbox,
@@ -74,6 +77,7 @@ impl Table {
             Self::Usage => "usage.v1",
             Self::Uses => "uses.v1",
             Self::OpenUses => "open-uses.v1",
+            Self::Receipts => "receipts.v1",
             Self::Replay => "replay.v1",
             Self::PeerIndex => "peer-index.v1",
             Self::Outbox => "outbox.v1",

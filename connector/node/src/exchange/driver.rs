@@ -323,7 +323,14 @@ impl<K: Kind> Driver<K> {
         }
         if save {
             batch.put(K::TABLE, &row.pid, row)?;
-            if let Err(error) = self.tools.store.commit(batch).await {
+            // A bare save notes that the other party has our message. A power failure that undoes it makes us send the
+            // message once more, and it is acknowledged again.
+            let committed = if effects == [Effect::Save] {
+                self.tools.store.commit_blocking(&batch, false)
+            } else {
+                self.tools.store.commit(batch).await
+            };
+            if let Err(error) = committed {
                 self.try_again_later(&row.pid);
                 return Err(error.into());
             }
