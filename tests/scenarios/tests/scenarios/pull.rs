@@ -72,8 +72,10 @@ async fn a_killed_download_goes_on_where_it_stopped() {
     assert_eq!(used["count"], 1, "one use: {used}");
     let bytes = used["bytes"].as_u64().expect("a number");
     assert!(whole <= bytes && bytes < whole + had + (17 << 20), "what was sent twice is small: {used}");
-    let receipts = pair.consumer.statements().await;
-    assert!(receipts.iter().any(|statement| statement["kind"] == "use.served"), "the receipt is in our ledger");
+    eventually("the receipt is in our ledger", || async {
+        pair.consumer.statements().await.iter().any(|statement| statement["kind"] == "use.served").then_some(())
+    })
+    .await;
     let ours = pair.consumer.get(&format!("contracts/{contract}")).await.expect_ok()["used"].clone();
     assert_eq!((&ours["count"], &ours["rows"]), (&used["count"], &used["rows"]), "both sides count alike: {ours}");
     let refused = pair.consumer.cli(&["pull", &transfer, "-o", &format!("{name}.2"), "--format", "csv"]).await;
