@@ -34,8 +34,10 @@ make a counter-offer, or refuse.")]
 
 Exit code 2 if the negotiation ended without the state waited for.")]
     Wait(wait::Wait),
-    /// Agree to what the other side proposes
-    #[command(after_help = "Example:\n  shuyu negotiation approve 9f0c...")]
+    /// Agree to what the other side proposes; with each-step also verify or finalize
+    #[command(after_help = "Examples:
+  shuyu negotiation approve 9f0c...
+  shuyu negotiation wait 9f0c... --for us && shuyu negotiation approve 9f0c...")]
     Approve(Id),
     /// Answer with other terms
     #[command(after_help = "Example:\n  shuyu negotiation counter 9f0c... --policy shorter.json")]
@@ -79,6 +81,8 @@ enum Accept {
     Auto,
     /// A person, with `shuyu negotiation approve|counter|refuse`
     Manual,
+    /// A person, who also verifies the agreement with `shuyu negotiation approve`
+    EachStep,
 }
 
 /// Which negotiation, in which language.
@@ -152,6 +156,7 @@ async fn start(globals: &Globals, wish: &Start) -> Outcome {
     let accept = match wish.accept {
         Accept::Auto => "auto",
         Accept::Manual => "manual",
+        Accept::EachStep => "each-step",
     };
     let mut body = json!({"provider": wish.provider, "dataset": wish.dataset, "offer": offer, "accept": accept});
     if let (Some(terms), Some(members)) = (terms, body.as_object_mut()) {

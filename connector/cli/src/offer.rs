@@ -15,7 +15,8 @@ pub enum Command {
   shuyu offer add --asset flights --policy research
   shuyu offer add --asset weather --policy open --approve manual
 
-With --approve manual each request waits for `shuyu negotiation approve|counter|refuse`.")]
+With --approve manual each request waits for `shuyu negotiation approve|counter|refuse`. With --approve each-step
+every message of ours waits: `shuyu negotiation approve` also finalizes, and `shuyu transfer approve` opens access.")]
     Add(Add),
     /// List what the node publishes
     List(Page),
@@ -49,8 +50,10 @@ pub struct Add {
 enum Approve {
     /// The node, within the policy
     Auto,
-    /// A person
+    /// A person decides on the terms
     Manual,
+    /// A person says every word, also what follows from the first yes
+    EachStep,
 }
 
 /// Runs a command about offers.
@@ -73,6 +76,7 @@ async fn add(globals: &Globals, offer: &Add) -> Outcome {
     let approve = match offer.approve {
         Approve::Auto => "auto",
         Approve::Manual => "manual",
+        Approve::EachStep => "each-step",
     };
     let mut body = json!({"asset": offer.asset, "policy": offer.policy, "approve": approve});
     if let (Some(id), Some(members)) = (&offer.id, body.as_object_mut()) {

@@ -25,6 +25,9 @@ Prints the transfer's id, once the provider has opened it or --timeout is over."
     /// Wait until a transfer reaches a state
     #[command(after_help = "Example:\n  shuyu transfer wait 5a1e... --for terminated --timeout 5")]
     Wait(wait::Wait),
+    /// Open the access a consumer asked for, under a contract offered with --approve each-step
+    #[command(after_help = "Example:\n  shuyu transfer approve 5a1e...")]
+    Approve(Id),
     /// Pause access; either side may
     Suspend(Reason),
     /// Open paused access again
@@ -117,6 +120,7 @@ pub async fn run(globals: &Globals, command: &Command) -> Outcome {
                     ("ID", "/id"),
                     ("ROLE", "/role"),
                     ("STATE", "/state"),
+                    ("WAITS FOR", "/waiting_for"),
                     ("FORMAT", "/format"),
                     ("PEER", "/peer"),
                     ("CONTRACT", "/agreement"),
@@ -128,6 +132,7 @@ pub async fn run(globals: &Globals, command: &Command) -> Outcome {
             let answer = wait::until(globals, COLLECTION, which, &["STARTED"], &ENDS).await?;
             if globals.is_json() { print::line(&answer.text) } else { print::line(answer.text_at("/state")?) }
         }
+        Command::Approve(Id { id }) => act(globals, id, "start", "").await,
         Command::Suspend(Reason { id, reason }) => act(globals, id, "suspend", reason).await,
         Command::Resume(Id { id }) => act(globals, id, "resume", "").await,
         Command::Complete(Id { id }) => act(globals, id, "complete", "").await,
@@ -158,6 +163,7 @@ async fn show(globals: &Globals, id: &str) -> Outcome {
             ("id", "/id"),
             ("role", "/role"),
             ("state", "/state"),
+            ("waits for", "/waiting_for"),
             ("format", "/format"),
             ("peer", "/peer"),
             ("contract", "/agreement"),

@@ -10,7 +10,7 @@ use shuyu_data_plane::StreamStanding;
 use shuyu_policy::{Constraint, LeftOperand, Operand, Operator, Policy, Program, Standing};
 use tokio::sync::watch;
 
-use crate::holdings::parse_policy;
+use crate::holdings::{Approve, parse_policy};
 use crate::problem::Problem;
 use crate::store::{Store, Table};
 
@@ -56,6 +56,9 @@ pub struct AgreementRow {
     /// Why it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Who answers for us under it; rows of earlier versions have no such member and go by rule.
+    #[serde(default)]
+    pub answers: Approve,
 }
 
 /// What was used of an agreement: with its provider durable before any of it leaves, with its consumer what receipts say.

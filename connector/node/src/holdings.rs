@@ -86,14 +86,28 @@ pub struct PolicyRow {
     pub policy: Value,
 }
 
-/// How an incoming request for an offer is answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+/// Who answers the other party.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Approve {
-    /// By the rules of the holder.
+    /// The rules of the holder.
+    #[default]
     Auto,
-    /// By a person.
+    /// A person decides on the terms; what follows from a yes is said by rule.
     Manual,
+    /// A person, or a program at the management API, says every word: agreement, verification, finalization, and the
+    /// start of every transfer under the contract.
+    EachStep,
+}
+
+impl Approve {
+    /// Whether what follows from a yes is said by rule.
+    pub fn goes_on_by_rule(self) -> bool {
+        match self {
+            Self::Auto | Self::Manual => true,
+            Self::EachStep => false,
+        }
+    }
 }
 
 /// An asset under a policy (EDC: contract definition).
@@ -107,12 +121,8 @@ pub struct Offer {
     /// The policy's id.
     pub policy: String,
     /// Who answers requests.
-    #[serde(default = "auto")]
+    #[serde(default)]
     pub approve: Approve,
-}
-
-fn auto() -> Approve {
-    Approve::Auto
 }
 
 /// The holder's shelf. Clones share what they know of changes.
@@ -380,4 +390,23 @@ fn check_table(name: &str) -> Result<(), Problem> {
         return Err(Problem::invalid("`table` must be 1 to 64 characters a-z, 0-9, _ and not start with a digit"));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_answers_has_three_names_and_a_default_for_older_rows() {
+        for (name, approve) in [("auto", Approve::Auto), ("manual", Approve::Manual), ("each-step", Approve::EachStep)]
+        {
+            assert_eq!(serde_json::to_value(approve).unwrap(), name);
+            assert_eq!(serde_json::from_value::<Approve>(name.into()).unwrap(), approve);
+        }
+        let older = serde_json::json!({
+            "id": "urn:uuid:1", "role": "provider", "peer": "did:web:a.example", "asset": "weather", "policy": {},
+            "signed_at": "2026-11-22T08:00:00Z", "negotiation": "urn:uuid:2", "held": "active",
+        });
+        assert_eq!(serde_json::from_value::<AgreementRow>(older).unwrap().answers, Approve::Auto);
+    }
 }

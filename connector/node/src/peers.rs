@@ -148,7 +148,8 @@ impl Peers {
         Ok(self.service(did, LEDGER_SERVICE).await?.trim_end_matches('/').to_owned())
     }
 
-    /// Sends a message as ourselves and returns the answer's body, `Null` if it has none.
+    /// Sends a message as ourselves and returns the answer's body, `Null` if it has none or one that is not JSON: most
+    /// answers of the protocol have a body that "is not specified" (HTTPS binding).
     ///
     /// # Errors
     /// [`PeerError`]; [`PeerError::is_definite`] tells whether to try again.
@@ -159,7 +160,10 @@ impl Peers {
             .post_json(&parsed(to, url)?, body, Some(&token), json::MAX_MESSAGE_BYTES)
             .await
             .map_err(|source| PeerError::NoAnswer { url: url.to_owned(), source })?;
-        self.answer(url, response.status, &response.body)
+        match response.status {
+            200..=299 => Ok(json::parse(&response.body, json::MAX_MESSAGE_BYTES).unwrap_or(Value::Null)),
+            status => self.answer(url, status, &response.body),
+        }
     }
 
     /// Asks as ourselves.

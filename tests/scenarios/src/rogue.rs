@@ -61,6 +61,11 @@ pub fn fresh_key() -> SecretKey {
 impl Rogue {
     /// Serves a fresh did:web on loopback.
     pub async fn start() -> Self {
+        Self::start_answering("").await
+    }
+
+    /// The same, with `answer` as the body of every 200.
+    pub async fn start_answering(answer: &'static str) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let port = listener.local_addr().expect("a bound socket has an address").port();
         let did: Did = format!("did:web:localhost%3A{port}").parse().expect("a well-formed DID");
@@ -83,7 +88,7 @@ impl Rogue {
                         axum::body::to_bytes(request.into_body(), 1 << 20).await.unwrap_or_else(|_| Bytes::new());
                     let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
                     keep.lock().unwrap_or_else(PoisonError::into_inner).push((path, body));
-                    StatusCode::OK.into_response()
+                    (StatusCode::OK, answer).into_response()
                 }
             });
         let server = tokio::spawn(async move {

@@ -479,6 +479,7 @@ impl<K: Kind> Driver<K> {
         let Some(body) = &row.outgoing else { return };
         let Ok(peer) = row.peer.parse::<Did>() else { return };
         let receiver = row.role.party().other();
+        let opens = row.machine.peer_pid().is_none();
         let url = format!("{}{}", row.peer_root, K::path(verb, receiver, row.machine.peer_pid()));
         let sent = tokio::select! {
             sent = self.tools.peers.post(&peer, &url, body) => sent,
@@ -488,7 +489,9 @@ impl<K: Kind> Driver<K> {
             &row.pid,
             |machine, now| match &sent {
                 Ok(answer) => {
-                    let named = named_pid(answer, receiver);
+                    // Only the answer to the message that opens is specified; of every other, 200 alone says all
+                    // ("The response body is not specified", HTTPS binding).
+                    let named = if opens { named_pid(answer, receiver) } else { None };
                     machine.on_ack(event, named.as_ref()).or_else(|error| match error {
                         AckError::NoPeerPid | AckError::OtherProcess => machine.on_no_answer(now, event, random()),
                         other @ (AckError::NothingPending | _) => Err(other),

@@ -160,6 +160,11 @@ impl Negotiations {
             .await
             .map_err(|error| Problem::peer(crate::management::chain(&error)))?;
         let (dataset, terms) = self.own_offer(offer_id)?;
+        // Who offers unasked has agreed to its own terms; the later words may still each want a yes.
+        let answers = match self.answers_of(offer_id, &dataset) {
+            Some(Approve::EachStep) => Approve::EachStep,
+            Some(Approve::Auto | Approve::Manual) | None => Approve::Auto,
+        };
         let pid = new_pid();
         let row = Row {
             pid: pid.clone(),
@@ -176,7 +181,7 @@ impl Negotiations {
                 offer: offer_id.to_owned(),
                 terms: terms.clone(),
                 proposed: None,
-                answers: Approve::Auto,
+                answers,
                 counter_offers: 0,
                 agreement: None,
             },
@@ -186,7 +191,7 @@ impl Negotiations {
         self.driver()?.open(row, draft).await
     }
 
-    /// Says yes to what is on the table: a provider agrees, a consumer accepts.
+    /// Says yes to what waits for us: a provider agrees or finalizes, a consumer accepts or verifies.
     ///
     /// # Errors
     /// 404; 409 if nothing waits for us.
@@ -194,7 +199,9 @@ impl Negotiations {
         let row = self.driver()?.get(pid)?;
         match (row.role, state(&row)) {
             (Side::Provider, Some(State::Requested | State::Accepted)) => self.agree(&row).await,
+            (Side::Provider, Some(State::Verified)) => self.finalize(pid).await,
             (Side::Consumer, Some(State::Offered)) => self.say(pid, NegotiationBody::Accepted).await,
+            (Side::Consumer, Some(State::Agreed)) => self.say(pid, NegotiationBody::Verification).await,
             (Side::Provider | Side::Consumer, _) => Err(nothing_waits(&row)),
         }
     }
@@ -383,8 +390,13 @@ impl Negotiations {
             (Side::Provider, Some(State::Requested)) if row.detail.answers == Approve::Auto => {
                 self.answer_request(&row).await
             }
+            (Side::Provider | Side::Consumer, Some(State::Accepted | State::Agreed | State::Verified))
+                if !row.detail.answers.goes_on_by_rule() =>
+            {
+                Ok(())
+            }
             (Side::Provider, Some(State::Accepted)) => self.agree(&row).await.map(|_| ()),
-            (Side::Provider, Some(State::Verified)) => self.finalize(&pid).await,
+            (Side::Provider, Some(State::Verified)) => self.finalize(&pid).await.map(|_| ()),
             (Side::Consumer, Some(State::Offered)) if row.detail.answers == Approve::Auto => {
                 self.say(&pid, NegotiationBody::Accepted).await.map(|_| ())
             }
@@ -461,14 +473,13 @@ impl Negotiations {
     }
 
     /// The provider's last word. The contract is in force with it, so it is stored in the same step.
-    async fn finalize(&self, pid: &str) -> Result<(), Problem> {
+    async fn finalize(&self, pid: &str) -> Result<Row<Negotiation>, Problem> {
         self.driver()?
             .propose(pid, |row, batch| {
                 self.put_agreement(row, batch)?;
                 draft(row, NegotiationBody::Finalized)
             })
             .await
-            .map(|_| ())
     }
 
     /// Our offer as it stands in the catalogue: dataset and terms.
@@ -509,6 +520,7 @@ impl Negotiations {
             negotiation: row.pid.clone(),
             held: Held::Active,
             reason: None,
+            answers: row.detail.answers,
         };
         Ok(batch.put(Table::Agreements, &contract.id, &contract)?)
     }

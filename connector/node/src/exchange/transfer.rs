@@ -255,6 +255,18 @@ impl Transfers {
         }
     }
 
+    /// Starts or resumes.
+    ///
+    /// # Errors
+    /// 404; 409 if it is not legal now, or if we are the provider and the contract has ended.
+    pub async fn open(&self, pid: &str) -> Result<Row<Transfer>, Problem> {
+        let row = self.driver()?.get(pid)?;
+        if row.role == Side::Provider && self.standing_of(&row)?.1 != Standing::Active {
+            return Err(Problem::conflict("the contract has ended").hint("terminate the transfer"));
+        }
+        self.say(pid, Verb::Start, "").await
+    }
+
     /// Suspends, resumes, completes or terminates.
     ///
     /// # Errors
@@ -388,10 +400,30 @@ impl Transfers {
         }
     }
 
-    async fn start(&self, row: &Row<Transfer>) -> Result<(), Problem> {
+    /// The contract of a transfer, and whether it holds now.
+    fn standing_of(&self, row: &Row<Transfer>) -> Result<(AgreementRow, Standing), Problem> {
         let contract = self.agreements.get(&row.detail.agreement)?;
         let program = self.agreements.program(&contract)?;
-        let (verb, reason) = match self.agreements.standing(&contract, &program, clock::now()) {
+        let standing = self.agreements.standing(&contract, &program, clock::now());
+        Ok((contract, standing))
+    }
+
+    /// Who has to do something next: `us`, `peer` or `nobody`.
+    pub fn waiting_for(&self, row: &Row<Transfer>) -> &'static str {
+        if row.machine.has_pending() {
+            return "peer";
+        }
+        match (state(row), row.role) {
+            (Some(State::Requested), Side::Provider) => "us",
+            (Some(State::Requested) | None, _) => "peer",
+            (Some(State::Started | State::Suspended | State::Completed | State::Terminated), _) => "nobody",
+        }
+    }
+
+    async fn start(&self, row: &Row<Transfer>) -> Result<(), Problem> {
+        let (contract, standing) = self.standing_of(row)?;
+        let (verb, reason) = match standing {
+            Standing::Active if !contract.answers.goes_on_by_rule() => return Ok(()),
             Standing::Active => (Verb::Start, ""),
             Standing::Suspended | Standing::Terminated => (Verb::Terminate, "the contract has ended"),
             Standing::Expired => (Verb::Terminate, "the contract has expired"),

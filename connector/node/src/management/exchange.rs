@@ -317,7 +317,7 @@ fn contract_json(desk: &Desk, row: &AgreementRow) -> Answer2 {
     let limits = program.policy().permissions.first().map(Limits::of).unwrap_or_default();
     Ok(json!({
         "id": row.id, "role": row.role, "peer": row.peer, "asset": row.asset, "state": state, "policy": row.policy,
-        "signed_at": row.signed_at, "reason": row.reason, "negotiation": row.negotiation,
+        "signed_at": row.signed_at, "reason": row.reason, "negotiation": row.negotiation, "answers": row.answers,
         "used": { "count": used.count, "rows": used.rows, "bytes": used.bytes },
         "limits": {
             "count": limits.max_count, "rows": limits.max_rows, "bytes": limits.max_bytes,
@@ -397,25 +397,26 @@ async fn start_transfer(
         Problem::invalid(format!("`format`: `{}` is neither FlightSql nor HttpData-PULL", new.format))
     })?;
     let row = desk.transfers.request(&new.agreement, format).await?;
-    Ok((StatusCode::CREATED, Json(transfer_json(&row))))
+    Ok((StatusCode::CREATED, Json(transfer_json(&desk, &row))))
 }
 
 async fn list_transfers(State(desk): State<Arc<Desk>>, Query(paging): Query<Paging>) -> Answer {
     let rows = desk.transfers.driver()?.list(paging.after.as_deref(), paging.limit() + 1)?;
-    Ok(page(rows, paging.limit(), |row| row.pid.clone(), transfer_json))
+    Ok(page(rows, paging.limit(), |row| row.pid.clone(), |row| transfer_json(&desk, row)))
 }
 
 async fn show_transfer(State(desk): State<Arc<Desk>>, Path(id): Path<String>, Query(wait): Query<Wait>) -> Answer {
     let load = || desk.transfers.driver().and_then(|driver| driver.get(&id));
-    let row = until(&desk, &id, &wait, load, |_| false).await?;
-    Ok(Json(transfer_json(&row)))
+    let row = until(&desk, &id, &wait, load, |row| desk.transfers.waiting_for(row) == "us").await?;
+    Ok(Json(transfer_json(&desk, &row)))
 }
 
-fn transfer_json(row: &Row<Transfer>) -> Value {
+fn transfer_json(desk: &Desk, row: &Row<Transfer>) -> Value {
     json!({
         "id": row.pid, "role": row.role, "state": row.machine.state().unwrap_or("NEW"), "peer": row.peer,
         "agreement": row.detail.agreement, "format": row.detail.format, "consumer_pid": consumer_pid(row),
-        "provider_pid": provider_pid(row), "history": row.history, "reason": row.detail.reason, "error": row.error,
+        "provider_pid": provider_pid(row), "waiting_for": desk.transfers.waiting_for(row), "history": row.history,
+        "reason": row.detail.reason, "error": row.error,
     })
 }
 
@@ -428,16 +429,17 @@ async fn say(
     Path((id, verb)): Path<(String, String)>,
     Body(body): Body<Reason>,
 ) -> Answer {
-    let verb = match verb.as_str() {
-        "suspend" => Verb::Suspend,
-        "resume" => Verb::Start,
-        "complete" => Verb::Complete,
-        "terminate" => Verb::Terminate,
-        "retry" => return Ok(Json(transfer_json(&desk.transfers.driver()?.resume(&id).await?))),
-        _ => return Err(Problem::new(StatusCode::NOT_FOUND, "suspend, resume, complete, terminate or retry")),
+    let reason = body.checked()?;
+    let row = match verb.as_str() {
+        // The same message: the first time it opens access, after a suspension it opens it again.
+        "start" | "resume" => desk.transfers.open(&id).await?,
+        "suspend" => desk.transfers.say(&id, Verb::Suspend, &reason).await?,
+        "complete" => desk.transfers.say(&id, Verb::Complete, &reason).await?,
+        "terminate" => desk.transfers.say(&id, Verb::Terminate, &reason).await?,
+        "retry" => desk.transfers.driver()?.resume(&id).await?,
+        _ => return Err(Problem::new(StatusCode::NOT_FOUND, "start, suspend, resume, complete, terminate or retry")),
     };
-    let row = desk.transfers.say(&id, verb, &body.checked()?).await?;
-    Ok(Json(transfer_json(&row)))
+    Ok(Json(transfer_json(&desk, &row)))
 }
 
 /// Everything that happens from now on, as server-sent events.

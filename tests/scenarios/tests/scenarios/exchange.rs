@@ -191,3 +191,55 @@ async fn a_provider_may_begin_and_either_side_may_end() {
     let regulator = pair.regulator().await;
     regulator_is_content(&pair, &regulator).await;
 }
+
+/// With `each-step` nothing is said by rule on either side, not after a yes, not after a restart, not for a transfer.
+#[tokio::test]
+async fn every_word_may_wait_for_a_person() {
+    let pair = Pair::start().await;
+    pair.offer("worded", "each-step", &terms(5)).await;
+    let start = ["negotiation", "start", "--provider", &pair.holder.did, "--dataset", "weather", "--offer", "worded"];
+    let id = pair.consumer.cli_ok(&[&start[..], &["--accept", "each-step"]].concat()).await;
+    let theirs = text(&pair.at_holder("negotiations", &id, "REQUESTED").await["id"]);
+    let waits_for_us = |row: Value, state: &str| {
+        assert_eq!((&row["state"], &row["waiting_for"]), (&json!(state), &json!("us")), "{row}");
+    };
+    let holder = &pair.holder;
+    let holder_has = |state: &'static str| {
+        let path = format!("negotiations/{theirs}?wait={state}&timeout_s=30");
+        async move { holder.get(&path).await.expect_ok() }
+    };
+    waits_for_us(holder_has("REQUESTED").await, "REQUESTED");
+    pair.holder.cli_ok(&["negotiation", "approve", &theirs]).await;
+    waits_for_us(pair.wait("negotiations", &id, "AGREED").await, "AGREED");
+    pair.consumer.cli_ok(&["negotiation", "wait", &id, "--for", "us"]).await;
+    pair.consumer.cli_ok(&["negotiation", "approve", &id]).await;
+    waits_for_us(holder_has("VERIFIED").await, "VERIFIED");
+    // A start shows every live process to the rules again.
+    pair.holder.restart().await;
+    waits_for_us(holder_has("VERIFIED").await, "VERIFIED");
+    assert_eq!(pair.holder.items("contracts").await.len(), 0, "there is no contract before the last word");
+    pair.holder.cli_ok(&["negotiation", "approve", &theirs]).await;
+    let contract = pair.consumer.cli_ok(&["negotiation", "wait", &id]).await;
+    let again = pair.holder.cli(&["negotiation", "approve", &theirs]).await;
+    assert_ne!(again.code, 0, "nothing waits any more");
+
+    let wish = json!({ "agreement": contract, "format": "FlightSql" });
+    let transfer = text(&pair.consumer.post("transfers", &wish).await.expect_ok()["id"]);
+    let asked = pair.at_holder("transfers", &transfer, "REQUESTED").await;
+    assert_eq!(asked["waiting_for"], "us", "{asked}");
+    let refused = pair.consumer.post(&format!("transfers/{transfer}/start"), &json!({})).await;
+    assert_eq!(refused.status, 409, "only the provider opens access: {}", refused.text);
+    pair.holder.cli_ok(&["transfer", "approve", &text(&asked["id"])]).await;
+    pair.wait("transfers", &transfer, "STARTED").await;
+    let access = pair.access_of(&transfer).await;
+    assert!(sql::query(&access, Some("research"), "SELECT count(*) FROM weather").await.is_ok());
+
+    let late = text(&pair.consumer.post("transfers", &wish).await.expect_ok()["id"]);
+    let asked = pair.at_holder("transfers", &late, "REQUESTED").await;
+    pair.holder.cli_ok(&["contract", "revoke", &contract, "--reason", "licence withdrawn"]).await;
+    pair.at_holder("transfers", &late, "TERMINATED").await;
+    let refused = pair.holder.post(&format!("transfers/{}/start", text(&asked["id"])), &json!({})).await;
+    assert_eq!(refused.status, 409, "{}", refused.text);
+    let regulator = pair.regulator().await;
+    regulator_is_content(&pair, &regulator).await;
+}

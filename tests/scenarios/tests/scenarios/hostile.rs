@@ -311,3 +311,24 @@ async fn a_peer_that_opens_negotiations_without_end_is_told_to_wait() {
     greedy.send(&node, &format!("/negotiations/{theirs}/termination"), &end).await.expect(200);
     greedy.request(&node, "weather", "asked").await.expect(201);
 }
+
+/// "The response body is not specified" (HTTPS binding): a 200 is an acknowledgement whatever comes with it.
+#[tokio::test]
+async fn the_body_of_an_acknowledgement_does_not_matter() {
+    let (_dir, node) = holder().await;
+    for body in [
+        "thank you",
+        "{\"@type\":\"ContractNegotiation\",\"providerPid\":\"urn:uuid:1\",\"consumerPid\":\"urn:uuid:2\",\"state\":\"OFFERED\"}",
+        "[1,",
+    ] {
+        let rogue = Rogue::start_answering(body).await;
+        let asked = rogue.request(&node, "weather", "open").await.expect(201);
+        let (ours, theirs) = (text(&asked["consumerPid"]), text(&asked["providerPid"]));
+        rogue.hears("/agreement").await;
+        node.get(&format!("negotiations/{theirs}?wait=AGREED&timeout_s=30")).await.expect_ok();
+        let verification = Rogue::message("ContractAgreementVerificationMessage", &ours, &theirs);
+        rogue.send(&node, &format!("/negotiations/{theirs}/agreement/verification"), &verification).await.expect(200);
+        let done = node.get(&format!("negotiations/{theirs}?wait=FINALIZED&timeout_s=30")).await.expect_ok();
+        assert_eq!(done["state"], "FINALIZED", "{body}: {done}");
+    }
+}
