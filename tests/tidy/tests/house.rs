@@ -189,6 +189,30 @@ fn nothing_names_a_machine_or_a_registry_host() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// What a compatibility kit wants of the system under test is done from outside, by `tests/conformance`: no crate of the
+/// product knows that it is being tested.
+#[test]
+fn no_product_crate_names_a_compatibility_kit() {
+    let needles = ["tck", "conformance kit", "compatibility kit", "acn0", "acnc0", "atp0", "atpc0", "cat010", "cd123:"];
+    let mut wrong = Vec::new();
+    let mut seen = 0;
+    for c in crates().iter().filter(|c| !c.dir.starts_with(root().join("tests"))) {
+        let files = Command::new("git").args(["ls-files", "-z", "."]).current_dir(&c.dir).output().unwrap();
+        assert!(files.status.success());
+        for name in files.stdout.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+            let path = c.dir.join(String::from_utf8_lossy(name).as_ref());
+            let Ok(text) = std::fs::read_to_string(&path) else { continue };
+            seen += 1;
+            let text = text.to_lowercase();
+            for needle in needles.iter().filter(|needle| text.contains(**needle)) {
+                wrong.push(format!("{} contains {needle}", path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(100 < seen, "the product was not read");
+}
+
 fn rust_files(dir: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     let Ok(entries) = std::fs::read_dir(dir) else { return files };
