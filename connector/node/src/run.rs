@@ -225,6 +225,7 @@ impl Node {
             receipts: Receipts::new(identity.did.clone(), agreements, evidence, resolver, store.clone()),
             store,
             events: tools.events.clone(),
+            stopping: tools.stopping.clone(),
         });
         let management = management::router(management::Parts {
             config: config.clone(),

@@ -17,6 +17,7 @@ use shuyu_contract_engine::{Negotiation, Transfer};
 use shuyu_policy::{Action, Lang, Limits, LiveAgreement, Request, Standing, Usage, authorize};
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
+use tokio_util::sync::CancellationToken;
 
 use crate::agreements::{AgreementRow, Agreements, Side, last_end};
 use crate::clock;
@@ -53,6 +54,8 @@ pub struct Desk {
     pub store: Store,
     /// What happens.
     pub events: Events,
+    /// Set when the node stops: whoever listens or waits must not hold it up.
+    pub stopping: CancellationToken,
 }
 
 /// Routes under `/v1`.
@@ -222,9 +225,10 @@ async fn until<K: Kind>(
             }
         }
     };
-    match tokio::time::timeout(limit, changed).await {
-        Ok(row) => row,
-        Err(_) => load(),
+    tokio::select! {
+        row = changed => row,
+        () = tokio::time::sleep(limit) => load(),
+        () = desk.stopping.cancelled() => load(),
     }
 }
 
@@ -458,6 +462,7 @@ async fn events(
             }
         })
     });
+    let told = told.take_until(desk.stopping.clone().cancelled_owned());
     Sse::new(told).keep_alive(sse::KeepAlive::default())
 }
 

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
-use shuyu_scenarios::node::run;
+use shuyu_scenarios::node::{http, run};
 use shuyu_scenarios::space::{ROWS, add_asset, add_weather, offer, text};
-use shuyu_scenarios::{Node, Pair, Rogue, Wish};
+use shuyu_scenarios::{Node, Pair, Rogue, Wish, eventually};
 
 use crate::{hostile, sql};
 
@@ -44,6 +45,27 @@ async fn a_configuration_with_an_unknown_key_is_refused_by_name() {
         run(&["init", &node.dir.display().to_string(), "--name", "x", "--did", "no did", "--role", "holder"]).await;
     assert_ne!(again.code, 0, "a DID that is none");
     assert!(again.err.contains("did"), "{}", again.err);
+}
+
+/// Whoever listens to events or waits for a state is sent home when the node is told to stop.
+#[tokio::test]
+async fn listeners_do_not_hold_up_a_stop() {
+    let (_dir, node) = hostile::holder().await;
+    let rogue = Rogue::start().await;
+    let asked = rogue.request(&node, "weather", "asked").await.expect(201);
+    let key = std::fs::read_to_string(node.dir.join("management.key")).expect("init makes a key");
+    let events = http().get(format!("{}/v1/events", node.management)).bearer_auth(key.trim()).send().await;
+    let events = events.expect("the node answers");
+    assert_eq!(events.status(), 200);
+    let path = format!("negotiations/{}?wait=FINALIZED&timeout_s=60", text(&asked["providerPid"]));
+    let began = Instant::now();
+    let stop = async {
+        let pid = node.pid().expect("the node runs").to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill can be run").success());
+        eventually("the node has stopped", || async { node.is_down().then_some(()) }).await;
+    };
+    tokio::join!(node.get(&path), stop);
+    assert!(began.elapsed() < Duration::from_secs(5), "stopping took {:?}", began.elapsed());
 }
 
 /// Cut in the middle, and sound when it was added but cut later.
