@@ -575,6 +575,9 @@ def main():
     except Exception:
         traceback.print_exc()
         results = kit.Results()
+    except (SystemExit, KeyboardInterrupt):
+        logs.drop()
+        raise
     finally:
         if controller:
             controller.stop()

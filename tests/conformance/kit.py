@@ -47,8 +47,8 @@ class OutOfReach(Exception):
 
 def classpath(pom, releases):
     """The first of `releases` that Maven can get: (release, classpath)."""
-    if not (shutil.which("mvn") and shutil.which("java")):
-        raise OutOfReach("Maven or Java is not installed; `./x setup` installs both")
+    if not (shutil.which("mvn") and shutil.which("javac")):  # a JRE alone cannot start `RunKit.java`
+        raise OutOfReach("Maven or a JDK is not installed; `./x setup` installs both")
     reasons = []
     for release in releases:
         mark = hashlib.sha256(f"{release}{pom.read_text()}".encode()).hexdigest()[:16]
@@ -71,6 +71,7 @@ def classpath(pom, releases):
             return release, known.read_text()
         found = re.search(r"\[ERROR\] (.*)", done.stdout)
         reasons.append(f"{release.kit}: {found.group(1)[:300] if found else 'Maven failed'}")
+        say(f"Maven cannot get release {release.kit} of the kit")
     raise OutOfReach("Maven cannot get the kit: " + "; ".join(reasons))
 
 
