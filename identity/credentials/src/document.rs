@@ -351,7 +351,9 @@ impl Reader<'_> {
 /// The key of a method; `None` for a type or a curve that is not supported.
 fn read_key(members: &Map<String, Value>, id: &str) -> Result<Option<PublicKey>, ParseDocumentError> {
     let bad = |member| ParseDocumentError::Method { id: id.to_owned(), member };
-    let (jwk, multibase) = (members.get("publicKeyJwk"), members.get("publicKeyMultibase"));
+    // Null is how several libraries write what is absent.
+    let given = |member| members.get(member).filter(|value: &&Value| !value.is_null());
+    let (jwk, multibase) = (given("publicKeyJwk"), given("publicKeyMultibase"));
     // DID Core 1.0 section 5.2.1: not several representations of the same material.
     if jwk.is_some() && multibase.is_some() {
         return Err(bad("publicKeyJwk"));

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value, json};
 use shuyu_base::{PublicKey, SecretKey, Suite, VerifyError, json as strict_json};
 
-/// Longest compact JWS accepted, in bytes.
+/// Longest compact JWS accepted, in bytes, where the caller names no other limit.
 pub const MAX_JWS_BYTES: usize = 64 * 1024;
 /// Longest protected header accepted, in bytes, decoded.
 pub const MAX_HEADER_BYTES: usize = 4096;
@@ -42,11 +42,13 @@ pub struct Unverified {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum JwsError {
-    /// Longer than [`MAX_JWS_BYTES`].
-    #[error("jws is {len_bytes} bytes, the limit is {MAX_JWS_BYTES}")]
+    /// Longer than the limit: [`MAX_JWS_BYTES`] or the caller's.
+    #[error("jws is {len_bytes} bytes, the limit is {max_bytes}")]
     TooLarge {
         /// Length found, in bytes.
         len_bytes: usize,
+        /// The limit, in bytes.
+        max_bytes: usize,
     },
     /// Not three parts with a dot between them.
     #[error("jws does not have three parts")]
@@ -111,7 +113,19 @@ pub fn sign(key: &SecretKey, kid: &str, typ: &str, payload: &[u8]) -> String {
 /// # Errors
 /// [`JwsError`] says which rule is broken.
 pub fn verify(compact: &str, key_of: impl FnOnce(&str) -> Option<PublicKey>) -> Result<Verified, JwsError> {
-    let parts = Parts::split(compact)?;
+    verify_within(compact, MAX_JWS_BYTES, key_of)
+}
+
+/// As [`verify`], for messages that may be longer than [`MAX_JWS_BYTES`], such as presentations.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_within(
+    compact: &str,
+    max_bytes: usize,
+    key_of: impl FnOnce(&str) -> Option<PublicKey>,
+) -> Result<Verified, JwsError> {
+    let parts = Parts::split(compact, max_bytes)?;
     let header = Header::parse(parts.header)?;
     let key = key_of(&header.kid).ok_or_else(|| JwsError::UnknownKey { kid: header.kid.clone() })?;
     if key.suite() != header.suite {
@@ -127,7 +141,15 @@ pub fn verify(compact: &str, key_of: impl FnOnce(&str) -> Option<PublicKey>) -> 
 /// # Errors
 /// [`JwsError`] as far as it can be known without a key.
 pub fn peek(compact: &str) -> Result<Unverified, JwsError> {
-    let parts = Parts::split(compact)?;
+    peek_within(compact, MAX_JWS_BYTES)
+}
+
+/// As [`peek`], for messages that may be longer than [`MAX_JWS_BYTES`].
+///
+/// # Errors
+/// As [`peek`].
+pub fn peek_within(compact: &str, max_bytes: usize) -> Result<Unverified, JwsError> {
+    let parts = Parts::split(compact, max_bytes)?;
     let header = Header::parse(parts.header)?;
     decode(parts.signature, "signature")?;
     Ok(Unverified { payload: decode(parts.payload, "payload")?, kid: header.kid, typ: header.typ })
@@ -141,9 +163,9 @@ struct Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
-    fn split(compact: &'a str) -> Result<Self, JwsError> {
-        if MAX_JWS_BYTES < compact.len() {
-            return Err(JwsError::TooLarge { len_bytes: compact.len() });
+    fn split(compact: &'a str, max_bytes: usize) -> Result<Self, JwsError> {
+        if max_bytes < compact.len() {
+            return Err(JwsError::TooLarge { len_bytes: compact.len(), max_bytes });
         }
         let (signed, signature) = compact.rsplit_once('.').ok_or(JwsError::Parts)?;
         let (header, payload) = signed.split_once('.').ok_or(JwsError::Parts)?;

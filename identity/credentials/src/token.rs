@@ -7,8 +7,9 @@ use shuyu_base::{Did, SecretKey, UnixMillis, json};
 use crate::jws::{self, JwsError};
 use crate::{DidDocument, Relationship};
 
-/// Longest life of a token, `exp - iat`, in milliseconds.
-pub const MAX_LIFETIME_MS: i64 = 300_000;
+/// Longest life of a token, `exp - iat`, in milliseconds: ten minutes, as connectors in the field issue, and the second by
+/// which two times may differ that were cut to seconds one after the other.
+pub const MAX_LIFETIME_MS: i64 = 601_000;
 /// How far two clocks may be apart, in milliseconds.
 pub const SKEW_MS: i64 = 30_000;
 /// Longest `jti` accepted, in bytes; a UUID has 36.
