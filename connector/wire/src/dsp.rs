@@ -8,7 +8,7 @@ mod catalog;
 mod envelope;
 mod negotiation;
 mod policy;
-mod reader;
+pub(crate) mod reader;
 mod transfer;
 mod version;
 

@@ -1,4 +1,5 @@
-//! DSP and ODRL JSON-LD to domain types and back.
+//! DSP, DCP and ODRL JSON-LD to domain types and back.
 
+pub mod dcp;
 pub mod dsp;
 pub mod odrl;

@@ -14,6 +14,9 @@ use super::reader::{At, DecodeError, Object, Problem};
 const FIELDS: &str = "https://w3id.org/shuyu/profile/1#fields";
 const PRODUCT_CODE: &str = "https://w3id.org/shuyu/profile/1#productCode";
 
+/// Where the terms of the protocol have their full names.
+const NAMESPACE: &str = "https://w3id.org/dspace/2025/1/";
+
 /// Catalog Request Message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CatalogRequest {
@@ -58,6 +61,9 @@ impl CatalogRequest {
     /// # Errors
     /// [`DecodeError`] with the path.
     pub fn decode(value: &Value) -> Result<Self, DecodeError> {
+        if let Some(whole) = Self::expanded(value) {
+            return whole;
+        }
         let message = open(value)?;
         message.need_type("CatalogRequestMessage")?;
         let mut filters = Vec::new();
@@ -71,6 +77,25 @@ impl CatalogRequest {
             filters.push(filter.map_err(|error| at.error(Problem::Invalid(error.to_string())))?);
         }
         Ok(Self { filters })
+    }
+
+    /// A request in expanded JSON-LD, without a context, as some clients send it. Only one without conditions is taken:
+    /// their words have no expanded form.
+    fn expanded(value: &Value) -> Option<Result<Self, DecodeError>> {
+        let members = value.as_object().filter(|members| !members.contains_key("@context"))?;
+        let name = |word: &str| format!("{NAMESPACE}{word}");
+        if members.get("@type").and_then(Value::as_str) != Some(&name("CatalogRequestMessage")) {
+            return None;
+        }
+        let path = name("filter");
+        let is_empty = match members.get(&path) {
+            None | Some(Value::Null) => true,
+            Some(Value::Object(filter)) => filter.is_empty(),
+            Some(Value::Array(filters)) => filters.is_empty(),
+            Some(Value::Bool(_) | Value::Number(_) | Value::String(_)) => false,
+        };
+        let problem = Problem::Invalid("conditions need the context of the protocol".to_owned());
+        Some(if is_empty { Ok(Self { filters: Vec::new() }) } else { Err(DecodeError { path, problem }) })
     }
 
     /// A request as JSON, from conditions in words: property, operator, values. One value is written as a text.

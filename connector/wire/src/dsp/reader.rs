@@ -65,14 +65,14 @@ impl fmt::Display for Problem {
 
 /// A JSON value and where it stands.
 #[derive(Clone, Debug)]
-pub(super) struct At<'a> {
+pub(crate) struct At<'a> {
     pub value: &'a Value,
     pub path: String,
 }
 
 /// A JSON object and where it stands.
 #[derive(Clone, Debug)]
-pub(super) struct Object<'a> {
+pub(crate) struct Object<'a> {
     pub members: &'a Map<String, Value>,
     path: String,
 }
