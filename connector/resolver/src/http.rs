@@ -55,6 +55,8 @@ pub struct Response {
     pub content_type: Option<String>,
     /// Seconds of `Retry-After`, if the peer gives a number.
     pub retry_after_s: Option<u64>,
+    /// The value of `Location`, if it is text. It is never followed.
+    pub location: Option<String>,
     /// The body, no longer than the limit of the call.
     pub body: Bytes,
 }
@@ -251,8 +253,9 @@ impl Http {
         let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
         let content_type = header("content-type").map(str::to_owned);
         let retry_after_s = header("retry-after").and_then(|text| text.parse().ok());
+        let location = header("location").map(str::to_owned);
         let body = read_body(url, response, max_bytes).await?;
-        Ok(Response { status, content_type, retry_after_s, body })
+        Ok(Response { status, content_type, retry_after_s, location, body })
     }
 }
 
