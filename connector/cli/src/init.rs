@@ -76,6 +76,8 @@ enum RoleName {
     Consumer,
     /// Mirrors and checks the ledgers of others
     Regulator,
+    /// Issues credentials to the members of a space
+    Issuer,
 }
 
 impl From<RoleName> for Role {
@@ -84,6 +86,7 @@ impl From<RoleName> for Role {
             RoleName::Holder => Self::Holder,
             RoleName::Consumer => Self::Consumer,
             RoleName::Regulator => Self::Regulator,
+            RoleName::Issuer => Self::Issuer,
         }
     }
 }

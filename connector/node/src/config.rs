@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use shuyu_base::Did;
+use shuyu_credentials::verdict::Requirement;
 use shuyu_resolver::{Network, ParseNetworkError};
 
 /// Name of the configuration file in a node directory.
@@ -20,6 +21,8 @@ pub enum Role {
     Consumer,
     /// Mirrors and checks the ledgers of others.
     Regulator,
+    /// Issues credentials to the members of a space.
+    Issuer,
 }
 
 impl Role {
@@ -29,6 +32,7 @@ impl Role {
             Self::Holder => "holder",
             Self::Consumer => "consumer",
             Self::Regulator => "regulator",
+            Self::Issuer => "issuer",
         }
     }
 }
@@ -65,6 +69,9 @@ pub struct Config {
     /// Bounds of one query and of the spool.
     #[serde(default)]
     pub limits: Limits,
+    /// The data space this node belongs to; without it, any node that proves its DID may speak with this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub space: Option<Space>,
     /// How many automatic counter-offers a holder makes before it refuses, 0 to 16.
     #[serde(default = "three")]
     pub max_counter_offers: u32,
@@ -90,6 +97,49 @@ pub struct Public {
     pub url: String,
     /// Root of the Flight socket, for example `grpc+tls://data.city.example:7103`.
     pub flight_url: String,
+}
+
+/// A data space: what its members must show each other.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Space {
+    /// A name for people.
+    pub name: String,
+    /// What a caller must present, all of it; 1 to 16 entries. This node presents the same types to others.
+    pub require: Vec<Require>,
+}
+
+/// A credential that members of a space have.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Require {
+    /// Its type, for example `MembershipCredential`.
+    pub r#type: String,
+    /// DIDs of those who may issue it; 1 to 64.
+    pub issuers: Vec<String>,
+}
+
+impl Space {
+    /// The requirements as values.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`] for `space.require`.
+    pub fn requirements(&self) -> Result<Vec<Requirement>, ConfigError> {
+        let bad = |reason: String| ConfigError::Value { key: "space.require", reason };
+        if !(1..=16).contains(&self.require.len()) {
+            return Err(bad("must have 1 to 16 entries".to_owned()));
+        }
+        let one = |require: &Require| {
+            let kind = require.r#type.parse().map_err(|error| bad(format!("`{}`: {error}", require.r#type)))?;
+            if !(1..=64).contains(&require.issuers.len()) {
+                return Err(bad(format!("`{kind}` must have 1 to 64 issuers")));
+            }
+            let issuers =
+                require.issuers.iter().map(|did| did.parse().map_err(|error| bad(format!("`{did}`: {error}"))));
+            Ok(Requirement { kind, issuers: issuers.collect::<Result<_, _>>()? })
+        };
+        self.require.iter().map(one).collect()
+    }
 }
 
 /// PEM files.
@@ -260,7 +310,10 @@ impl Config {
         self.did()?;
         self.networks()?;
         if self.roles.is_empty() {
-            return bad("roles", "at least one of holder, consumer, regulator");
+            return bad("roles", "at least one of holder, consumer, regulator, issuer");
+        }
+        if let Some(space) = &self.space {
+            space.requirements()?;
         }
         if 16 < self.max_counter_offers {
             return bad("max-counter-offers", "at most 16");

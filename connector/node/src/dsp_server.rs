@@ -21,6 +21,7 @@ use shuyu_wire::dsp::{
 };
 
 use crate::catalogue::Catalogue;
+use crate::claims::space::SpaceGate;
 use crate::clock;
 use crate::exchange::driver::Answer;
 use crate::exchange::row::{Kind, Row};
@@ -39,6 +40,8 @@ pub const NEXT_MEMBER: &str = "https://w3id.org/shuyu/profile/1#next";
 pub struct Dsp {
     /// Who is calling.
     pub doorkeeper: Doorkeeper,
+    /// What a caller must present, where the node belongs to a space.
+    pub space: Option<Arc<SpaceGate>>,
     /// Negotiations.
     pub negotiations: Arc<Negotiations>,
     /// Transfers.
@@ -148,10 +151,17 @@ impl IntoResponse for Failure {
 impl Dsp {
     async fn caller(&self, kind: ErrorKind, headers: &HeaderMap) -> Result<Did, Failure> {
         let authorization = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        self.doorkeeper.caller(authorization, clock::now()).await.map_err(|error| {
+        let claims = self.doorkeeper.claims(authorization, clock::now()).await.map_err(|error| {
             self.metrics.message("any", "unauthenticated");
             Failure::auth(kind, &error)
-        })
+        })?;
+        if let Some(space) = &self.space {
+            space.admit(&claims).await.map_err(|error| {
+                self.metrics.message("any", "not admitted");
+                Failure::new(kind, error.status(), crate::management::chain(&error))
+            })?;
+        }
+        Ok(claims.issuer)
     }
 }
 

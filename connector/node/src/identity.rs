@@ -1,16 +1,18 @@
 //! The node's own identity, and who is calling.
 
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 use shuyu_base::keys::SecretKey;
 use shuyu_base::{Did, UnixMillis};
-use shuyu_credentials::{DidDocument, JwsError, Relationship, token};
+use shuyu_credentials::access::{self, Grant};
+use shuyu_credentials::{DidDocument, JwsError, Relationship, Scope, token};
 use shuyu_resolver::{DidResolver, ResolveError};
 use url::Url;
 
-use crate::config::Config;
+use crate::config::{Config, Role};
 use crate::init::{InitError, read_passphrase};
 use crate::store::{Batch, Store, StoreError, Table};
 
@@ -21,6 +23,26 @@ const TOKEN_LIFETIME_MS: i64 = 120_000;
 pub const DSP_SERVICE: &str = "DataService";
 /// Type of the service entry of the evidence ledger's public address.
 pub const LEDGER_SERVICE: &str = "ShuyuLedger";
+
+/// Type of the service entry of the holder's side of DCP 1.0 (section 5.2).
+pub const CREDENTIAL_SERVICE: &str = "CredentialService";
+/// Type of the service entry of the issuer's side of DCP 1.0 (section 6.2).
+pub const ISSUER_SERVICE: &str = "IssuerService";
+/// Path of the credential service below the public root.
+pub const CREDENTIAL_SERVICE_PATH: &str = "/dcp";
+/// Path of the issuer service below the public root.
+pub const ISSUER_SERVICE_PATH: &str = "/issuer";
+
+/// Life of an access token to the credential service, in milliseconds.
+pub const ACCESS_LIFETIME_MS: i64 = 300_000;
+/// How long one access token is given to the same peer again, in milliseconds, so that the peer's memory of what it saw
+/// is of use.
+const ACCESS_REUSE_MS: i64 = 120_000;
+/// Most peers whose access token is remembered.
+const MAX_ACCESS: usize = 10_000;
+
+/// Access tokens in use, by peer, and when they are replaced.
+type AccessMemory = Mutex<HashMap<Did, (String, UnixMillis)>>;
 
 /// The key and the name this node acts under.
 pub struct Identity {
@@ -34,6 +56,9 @@ pub struct Identity {
     pub ledger_key: Arc<SecretKey>,
     /// The document served at `/.well-known/did.json`.
     pub document: DidDocument,
+    /// What every peer may read of the owner's credentials: what the space asks of its members.
+    presents: BTreeSet<Scope>,
+    access: AccessMemory,
 }
 
 /// Why the node has no usable identity.
@@ -68,22 +93,64 @@ impl Identity {
         let ledger_key = Arc::new(read_key(&dir.join(&config.keys.ledger_key), &passphrase)?);
         let kid = format!("{did}#key-1");
         let document = document(&did, &key, &ledger_key, config).map_err(IdentityError::Did)?;
-        Ok(Self { did, kid, key, ledger_key, document })
+        let presents = match &config.space {
+            Some(space) => space.requirements().map_err(|error| IdentityError::Did(error.to_string()))?,
+            None => Vec::new(),
+        };
+        let presents = presents.into_iter().map(|requirement| Scope::Type(requirement.kind)).collect();
+        Ok(Self { did, kid, key, ledger_key, document, presents, access: Mutex::default() })
     }
 
-    /// A self-issued token for `audience` (DCP 1.0, section 4.3).
+    /// A self-issued token for `audience` (DCP 1.0, section 4.3), with which it may read what the space asks for.
     ///
     /// # Errors
     /// [`token::IssueError`] if a member is out of bounds.
     pub fn token(&self, audience: &Did, now: UnixMillis) -> Result<String, token::IssueError> {
+        let access = (!self.presents.is_empty()).then(|| self.access_for(audience, now));
+        self.token_with(audience, now, access.as_deref())
+    }
+
+    /// An access token with which `verifier` may read `scopes`; see [`ACCESS_LIFETIME_MS`].
+    pub fn grant(&self, verifier: &Did, scopes: BTreeSet<Scope>, now: UnixMillis) -> String {
         let jti = uuid::Uuid::new_v4().to_string();
+        let grant = Grant { verifier: verifier.clone(), scopes, expires_at: now.plus_millis(ACCESS_LIFETIME_MS) };
+        access::grant(&self.key, &self.kid, &self.did, &jti, &grant)
+    }
+
+    fn access_for(&self, audience: &Did, now: UnixMillis) -> String {
+        let mut memory = self.access.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((token, until)) = memory.get(audience)
+            && now < *until
+        {
+            return token.clone();
+        }
+        if MAX_ACCESS <= memory.len() {
+            memory.clear();
+        }
+        let token = self.grant(audience, self.presents.clone(), now);
+        memory.insert(audience.clone(), (token.clone(), now.plus_millis(ACCESS_REUSE_MS)));
+        token
+    }
+
+    /// A self-issued token for `audience` that carries an access token: ours, or the one `audience` gave us.
+    ///
+    /// # Errors
+    /// [`token::IssueError`] if a member is out of bounds.
+    pub fn token_with(
+        &self,
+        audience: &Did,
+        now: UnixMillis,
+        access: Option<&str>,
+    ) -> Result<String, token::IssueError> {
+        let jti = uuid::Uuid::new_v4().to_string();
+        let extra = access.map(|access| ("token".to_owned(), Value::from(access)));
         let draft = token::Draft {
             issuer: &self.did,
             audience,
             jti: &jti,
             now,
             lifetime_ms: TOKEN_LIFETIME_MS,
-            extra: Map::new(),
+            extra: extra.into_iter().collect(),
         };
         token::issue(&self.key, &self.kid, &draft)
     }
@@ -104,9 +171,13 @@ fn document(did: &Did, key: &SecretKey, ledger_key: &SecretKey, config: &Config)
         document.add_method("ledger", ledger_key.public().clone(), [Relationship::AssertionMethod])
     };
     build().map_err(|error| error.to_string())?;
-    for (fragment, kind, path) in
-        [("dsp", DSP_SERVICE, "/.well-known/dspace-version"), ("log", LEDGER_SERVICE, "/ledger")]
-    {
+    let issuer = config.has(Role::Issuer).then_some(("issuer", ISSUER_SERVICE, ISSUER_SERVICE_PATH));
+    let services = [
+        ("dsp", DSP_SERVICE, "/.well-known/dspace-version"),
+        ("log", LEDGER_SERVICE, "/ledger"),
+        ("credentials", CREDENTIAL_SERVICE, CREDENTIAL_SERVICE_PATH),
+    ];
+    for (fragment, kind, path) in services.into_iter().chain(issuer) {
         document.add_service(fragment, kind, url(path)?).map_err(|error| error.to_string())?;
     }
     Ok(document)
@@ -148,11 +219,11 @@ impl Doorkeeper {
         Self { own, resolver, store, replay: Arc::default() }
     }
 
-    /// Who sent this `Authorization` header. A token is good once.
+    /// What the token of this `Authorization` header says. A token is good once.
     ///
     /// # Errors
     /// [`AuthError`] says which check failed.
-    pub async fn caller(&self, authorization: Option<&str>, now: UnixMillis) -> Result<Did, AuthError> {
+    pub async fn claims(&self, authorization: Option<&str>, now: UnixMillis) -> Result<token::Claims, AuthError> {
         let compact = bearer(authorization).ok_or(AuthError::Missing)?;
         let issuer = token::peek_issuer(compact)?;
         let document = self.resolver.resolve(&issuer).await?;
@@ -165,7 +236,7 @@ impl Doorkeeper {
             other => other?,
         };
         self.first_use(&claims.issuer, &claims.jti, claims.remember_until())?;
-        Ok(claims.issuer)
+        Ok(claims)
     }
 
     /// Remembers `jti` until the token has expired. The write reaches the operating system before we go on,
@@ -201,6 +272,11 @@ impl Doorkeeper {
             }
         }
     }
+}
+
+/// The access token that a self-issued token carries (DCP 1.0, section 4.3.1).
+pub fn access_token(claims: &token::Claims) -> Option<&str> {
+    claims.extra.get("token").and_then(Value::as_str)
 }
 
 /// The token of an `Authorization: Bearer` header.

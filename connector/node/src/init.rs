@@ -150,6 +150,7 @@ fn config(options: &InitOptions) -> Result<Config, InitError> {
         },
         buckets: Vec::new(),
         limits: Limits::default(),
+        space: None,
         max_counter_offers: 3,
     })
 }

@@ -13,6 +13,7 @@ mod access;
 mod agreements;
 mod audit;
 mod catalogue;
+mod claims;
 mod clock;
 mod dsp_server;
 mod events;

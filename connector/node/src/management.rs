@@ -3,6 +3,7 @@
 //! Loopback only, one API key, JSON in and out, errors as problem details (RFC 9457).
 
 pub mod audit;
+pub mod claims;
 pub mod exchange;
 pub mod ledger;
 pub mod shelf;
@@ -49,6 +50,8 @@ pub struct Parts {
     pub engine: Arc<Engine>,
     /// Figures.
     pub metrics: Metrics,
+    /// The wallet, and the issuer where the node is one.
+    pub claims: Arc<claims::Desk>,
     /// The key that callers present.
     pub api_key: String,
 }
@@ -61,6 +64,7 @@ pub fn router(parts: Parts) -> Router {
         .route("/status", get(show_status).with_state(status))
         .merge(shelf::router(shelf))
         .merge(exchange::router(parts.desk))
+        .merge(claims::router(parts.claims))
         .merge(ledger::router(parts.ledger))
         .merge(audit::router(parts.auditor));
     let routes = routes.layer(middleware::from_fn(crate::whole::carried_through));
@@ -107,7 +111,7 @@ async fn require_key(State(key): State<Arc<str>>, request: Request, next: Next) 
 }
 
 /// Compares without telling by its duration where the first difference is.
-fn same_secret(left: &[u8], right: &[u8]) -> bool {
+pub(crate) fn same_secret(left: &[u8], right: &[u8]) -> bool {
     left.len() == right.len() && left.iter().zip(right).fold(0, |acc, (a, b)| acc | (a ^ b)) == 0
 }
 

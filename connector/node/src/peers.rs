@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
 use shuyu_base::{Did, UnixMillis, json};
-use shuyu_resolver::{DidResolver, Http, HttpError, ResolveError};
+use shuyu_credentials::{DidDocument, IssueError};
+use shuyu_resolver::{DidResolver, Http, HttpError, ResolveError, Response};
 use shuyu_wire::dsp::{CallbackUrl, ProtocolError, decode_versions};
 use url::Url;
 
@@ -80,6 +81,18 @@ pub enum PeerError {
 }
 
 impl PeerError {
+    /// Whether the same call may succeed a little later, without the peer changing anything.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Resolve { source, .. } => source.is_transient(),
+            Self::NoAnswer { source, .. } => {
+                !matches!(source, HttpError::NotAllowed { .. } | HttpError::TooLarge { .. })
+            }
+            Self::Busy { .. } | Self::Later { .. } => true,
+            Self::Unsuitable { .. } | Self::Refused { .. } => false,
+        }
+    }
+
     /// Whether the answer is final, so that the same message must not be sent again.
     pub fn is_definite(&self) -> bool {
         matches!(self, Self::Refused { definite: true, .. })
@@ -155,15 +168,54 @@ impl Peers {
     /// [`PeerError`]; [`PeerError::is_definite`] tells whether to try again.
     pub async fn post(&self, to: &Did, url: &str, body: &Value) -> Result<Value, PeerError> {
         let token = self.token(to)?;
-        let response = self
-            .http
-            .post_json(&parsed(to, url)?, body, Some(&token), json::MAX_MESSAGE_BYTES)
-            .await
-            .map_err(|source| PeerError::NoAnswer { url: url.to_owned(), source })?;
+        let response = self.send(to, url, body, &token).await?;
         match response.status {
             200..=299 => Ok(json::parse(&response.body, json::MAX_MESSAGE_BYTES).unwrap_or(Value::Null)),
             status => self.answer(url, status, &response.body),
         }
+    }
+
+    /// Sends a message as ourselves, showing the access token that the peer gave us. The answer may be anything.
+    ///
+    /// # Errors
+    /// As [`Peers::post`].
+    pub async fn post_with(
+        &self,
+        to: &Did,
+        url: &str,
+        body: &Value,
+        access: Option<&str>,
+    ) -> Result<Answered, PeerError> {
+        let token = self.identity.token_with(to, clock::now(), access).map_err(|error| unaddressable(to, &error))?;
+        let response = self.send(to, url, body, &token).await?;
+        let body = match json::parse(&response.body, json::MAX_MESSAGE_BYTES) {
+            Err(_) if response.is_success() => Value::Null,
+            _ => self.answer(url, response.status, &response.body)?,
+        };
+        Ok(Answered { body, location: response.location })
+    }
+
+    async fn send(&self, to: &Did, url: &str, body: &Value, token: &str) -> Result<Response, PeerError> {
+        self.http
+            .post_json(&parsed(to, url)?, body, Some(token), json::MAX_MESSAGE_BYTES)
+            .await
+            .map_err(|source| PeerError::NoAnswer { url: url.to_owned(), source })
+    }
+
+    /// The document of a peer.
+    ///
+    /// # Errors
+    /// [`PeerError::Resolve`].
+    pub async fn document(&self, did: &Did) -> Result<Arc<DidDocument>, PeerError> {
+        self.resolver.resolve(did).await.map_err(|source| PeerError::Resolve { did: did.clone(), source })
+    }
+
+    /// The document of a peer, fetched again if it is old enough: a key was missing in it.
+    ///
+    /// # Errors
+    /// [`PeerError::Resolve`].
+    pub async fn fresh_document(&self, did: &Did) -> Result<Arc<DidDocument>, PeerError> {
+        self.resolver.refresh(did).await.map_err(|source| PeerError::Resolve { did: did.clone(), source })
     }
 
     /// Asks as ourselves.
@@ -202,17 +254,19 @@ impl Peers {
     }
 
     fn token(&self, to: &Did) -> Result<String, PeerError> {
-        self.identity
-            .token(to, clock::now())
-            .map_err(|error| PeerError::Unsuitable { did: to.clone(), reason: format!("cannot be addressed: {error}") })
+        self.identity.token(to, clock::now()).map_err(|error| unaddressable(to, &error))
     }
 
-    async fn service(&self, did: &Did, kind: &str) -> Result<String, PeerError> {
-        let document =
-            self.resolver.resolve(did).await.map_err(|source| PeerError::Resolve { did: did.clone(), source })?;
-        document.service(kind).map(|service| service.endpoint.to_string()).ok_or_else(|| PeerError::Unsuitable {
-            did: did.clone(),
-            reason: format!("has no service of type `{kind}` in its DID document"),
+    /// The endpoint of a peer's service of this type.
+    ///
+    /// # Errors
+    /// [`PeerError`].
+    pub async fn service(&self, did: &Did, kind: &str) -> Result<String, PeerError> {
+        self.document(did).await?.service(kind).map(|service| service.endpoint.to_string()).ok_or_else(|| {
+            PeerError::Unsuitable {
+                did: did.clone(),
+                reason: format!("has no service of type `{kind}` in its DID document"),
+            }
         })
     }
 
@@ -231,6 +285,19 @@ impl Peers {
             _ => Err(PeerError::Refused { url, status, reason: reason(body), definite: is_verdict(status, body) }),
         }
     }
+}
+
+/// A 2xx answer.
+#[derive(Clone, Debug)]
+pub struct Answered {
+    /// Its body, `Null` if it has none.
+    pub body: Value,
+    /// Its `Location`.
+    pub location: Option<String>,
+}
+
+fn unaddressable(did: &Did, error: &IssueError) -> PeerError {
+    PeerError::Unsuitable { did: did.clone(), reason: format!("cannot be addressed: {error}") }
 }
 
 fn parsed(of: &Did, url: &str) -> Result<Url, PeerError> {

@@ -25,7 +25,13 @@ use crate::access::AccessTokens;
 use crate::agreements::Agreements;
 use crate::audit::Auditor;
 use crate::catalogue::Catalogue;
-use crate::config::{Config, ConfigError};
+use crate::claims::issuer::server::{IssuerService, router as issuer_router};
+use crate::claims::issuer::{Issuer, IssuerTools};
+use crate::claims::service::{CredentialService, router as credential_router};
+use crate::claims::space::SpaceGate;
+use crate::claims::tokens::{TokenDesk, router as token_router};
+use crate::claims::wallet::Wallet;
+use crate::config::{Config, ConfigError, Role};
 use crate::events::Events;
 use crate::evidence::{Evidence, EvidenceError};
 use crate::exchange::driver::Tools;
@@ -133,6 +139,7 @@ struct Node {
     engine: Arc<Engine>,
     pull: Pull,
     doorkeeper: Doorkeeper,
+    issuer: Option<Arc<Issuer>>,
     tls: Option<RustlsConfig>,
     tls_pem: Option<TlsPem>,
 }
@@ -165,7 +172,7 @@ impl Node {
         })
         .map_err(|error| RunError::Http(error.to_string()))?;
         let resolver = Arc::new(DidResolver::new(http.clone()));
-        let peers = Arc::new(Peers::new(Arc::clone(&identity), http, Arc::clone(&resolver)));
+        let peers = Arc::new(Peers::new(Arc::clone(&identity), http.clone(), Arc::clone(&resolver)));
         let tools = Tools {
             did: identity.did.clone(),
             store: store.clone(),
@@ -177,6 +184,7 @@ impl Node {
             stopping,
         };
         let doorkeeper = Doorkeeper::new(identity.did.clone(), Arc::clone(&resolver), store.clone());
+        let claims = Claims::start(&config, &identity, &tools, &doorkeeper, http)?;
         let agreements = Agreements::new(store.clone());
         let holdings = Holdings::new(store.clone());
         let root =
@@ -201,6 +209,7 @@ impl Node {
         let auditor = Auditor::new(dir, store.clone(), Arc::clone(&peers), Arc::clone(&resolver));
         let dsp = dsp_server::router(Arc::new(dsp_server::Dsp {
             doorkeeper: doorkeeper.clone(),
+            space: claims.space,
             negotiations: Arc::clone(&negotiations),
             transfers: Arc::clone(&transfers),
             catalogue: Catalogue::open(identity.did.clone(), holdings.clone(), root)
@@ -216,6 +225,13 @@ impl Node {
             .layer(middleware::from_fn(whole::read));
         let public = public::router(&identity, Arc::clone(&ledger), metrics.clone())
             .merge(dsp)
+            .merge(
+                claims
+                    .public
+                    .layer(middleware::from_fn(whole::carried_through))
+                    .layer(tower::limit::GlobalConcurrencyLimitLayer::new(config.limits.max_requests))
+                    .layer(middleware::from_fn(whole::read)),
+            )
             .merge(data.layer(tower::limit::GlobalConcurrencyLimitLayer::new(config.limits.max_requests)));
         let desk = Arc::new(management::exchange::Desk {
             negotiations: Arc::clone(&negotiations),
@@ -237,6 +253,7 @@ impl Node {
             auditor: Arc::new(auditor),
             engine: Arc::clone(&engine),
             metrics,
+            claims: claims.desk,
             api_key: read(&dir.join(MANAGEMENT_KEY_FILE))?.trim().to_owned(),
         });
         let tls_pem = tls_pem(dir, &config)?;
@@ -255,7 +272,12 @@ impl Node {
         }
         negotiations.recover().await.map_err(|problem| RunError::Recover(problem.detail))?;
         transfers.recover().await.map_err(|problem| RunError::Recover(problem.detail))?;
-        Ok(Self { config, tools, public, management, gate, engine, pull, doorkeeper, tls, tls_pem })
+        if let Some(issuer) = &claims.issuer {
+            issuer.recover().map_err(|problem| RunError::Recover(problem.detail))?;
+        }
+        let management = management.merge(token_router(claims.tokens));
+        let issuer = claims.issuer;
+        Ok(Self { config, tools, public, management, gate, engine, pull, doorkeeper, issuer, tls, tls_pem })
     }
 
     async fn serve(self) -> Result<(), RunError> {
@@ -271,7 +293,7 @@ impl Node {
             .map(|(certificate, key)| ServerTlsConfig::new().identity(TlsIdentity::from_pem(certificate, key)));
         let service = FlightSql::new(Arc::clone(&self.gate) as SharedGate, self.engine);
         let flight = serve_flight(service, flight, tls, stop.clone());
-        let housekeeping = housekeeping(self.doorkeeper, self.pull, stop.clone());
+        let housekeeping = housekeeping(self.doorkeeper, self.pull, self.issuer, stop.clone());
         let mut servers = JoinSet::new();
         servers.spawn(async move { server_ended("public", public.await) });
         servers.spawn(async move { server_ended("management", management.await) });
@@ -294,6 +316,63 @@ impl Node {
         let _ = tokio::time::timeout(GRACE, self.tools.tasks.wait()).await;
         tracing::info!("stopped");
         result
+    }
+}
+
+/// The parts that speak the Decentralized Claims Protocol.
+struct Claims {
+    space: Option<Arc<SpaceGate>>,
+    issuer: Option<Arc<Issuer>>,
+    tokens: Arc<TokenDesk>,
+    public: Router,
+    desk: Arc<management::claims::Desk>,
+}
+
+impl Claims {
+    fn start(
+        config: &Config,
+        identity: &Arc<Identity>,
+        tools: &Tools,
+        doorkeeper: &Doorkeeper,
+        http: Http,
+    ) -> Result<Self, RunError> {
+        let space = match &config.space {
+            Some(space) => {
+                let requirements = space.requirements()?;
+                let (did, peers) = (identity.did.clone(), Arc::clone(&tools.peers));
+                Some(Arc::new(SpaceGate::new(did, requirements, peers, http)))
+            }
+            None => None,
+        };
+        let trusted = space.iter().flat_map(|space| space.issuers().cloned()).collect();
+        let (store, peers) = (tools.store.clone(), Arc::clone(&tools.peers));
+        let wallet = Arc::new(Wallet::new(identity.did.clone(), store.clone(), Arc::clone(&peers), trusted));
+        let tokens = Arc::new(TokenDesk::new(Arc::clone(identity), store.clone()));
+        let public = credential_router(Arc::new(CredentialService {
+            doorkeeper: doorkeeper.clone(),
+            identity: Arc::clone(identity),
+            wallet: Arc::clone(&wallet),
+        }));
+        let public_url = config.public.url.clone();
+        let issuer = config.has(Role::Issuer).then(|| {
+            Issuer::new(IssuerTools {
+                identity: Arc::clone(identity),
+                store,
+                peers,
+                tasks: tools.tasks.clone(),
+                stopping: tools.stopping.clone(),
+                public_url: public_url.clone(),
+            })
+        });
+        let public = match &issuer {
+            Some(issuer) => {
+                let (doorkeeper, issuer) = (doorkeeper.clone(), Arc::clone(issuer));
+                public.merge(issuer_router(Arc::new(IssuerService { doorkeeper, issuer, public_url })))
+            }
+            None => public,
+        };
+        let desk = management::claims::Desk { wallet, tokens: Arc::clone(&tokens), issuer: issuer.clone() };
+        Ok(Self { space, issuer, tokens, public, desk: Arc::new(desk) })
     }
 }
 
@@ -403,7 +482,7 @@ fn first(ended: Option<Result<Result<(), RunError>, JoinError>>) -> Result<(), R
     }
 }
 
-async fn housekeeping(doorkeeper: Doorkeeper, pull: Pull, stop: CancellationToken) {
+async fn housekeeping(doorkeeper: Doorkeeper, pull: Pull, issuer: Option<Arc<Issuer>>, stop: CancellationToken) {
     let mut interval = tokio::time::interval(HOUSEKEEPING);
     loop {
         tokio::select! {
@@ -412,6 +491,9 @@ async fn housekeeping(doorkeeper: Doorkeeper, pull: Pull, stop: CancellationToke
                     tracing::warn!(%error, "could not forget expired token ids");
                 }
                 pull.sweep().await;
+                if let Some(issuer) = &issuer {
+                    issuer.renew(clock::now()).await;
+                }
             }
             () = stop.cancelled() => return,
         }

@@ -44,10 +44,26 @@ pub enum Table {
     Outbox,
     /// What a regulator knows of the nodes it follows.
     Audit,
+    /// Credentials this node's owner holds, by id.
+    Wallet,
+    /// Requests of this node's owner for credentials, by the holder's process id.
+    WalletRequests,
+    /// Offers of credentials to this node's owner, by issuer and id.
+    WalletOffers,
+    /// Programs that may fetch tokens of this node's owner, by client id.
+    TokenClients,
+    /// What this node issues, by id of the definition.
+    IssuerTypes,
+    /// Requests for credentials to this node, by the issuer's process id.
+    IssuerRequests,
+    /// Credentials this node issued, by id.
+    Issued,
+    /// Revoked credentials, by number of the status list; and the next free index.
+    StatusLists,
 }
 
 impl Table {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 23] = [
         Self::Assets,
         Self::Policies,
         Self::Offers,
@@ -63,6 +79,14 @@ impl Table {
         Self::PeerIndex,
         Self::Outbox,
         Self::Audit,
+        Self::Wallet,
+        Self::WalletRequests,
+        Self::WalletOffers,
+        Self::TokenClients,
+        Self::IssuerTypes,
+        Self::IssuerRequests,
+        Self::Issued,
+        Self::StatusLists,
     ];
 
     fn name(self) -> &'static str {
@@ -82,6 +106,14 @@ impl Table {
             Self::PeerIndex => "peer-index.v1",
             Self::Outbox => "outbox.v1",
             Self::Audit => "audit.v1",
+            Self::Wallet => "wallet.v1",
+            Self::WalletRequests => "wallet-requests.v1",
+            Self::WalletOffers => "wallet-offers.v1",
+            Self::TokenClients => "token-clients.v1",
+            Self::IssuerTypes => "issuer-types.v1",
+            Self::IssuerRequests => "issuer-requests.v1",
+            Self::Issued => "issued.v1",
+            Self::StatusLists => "status-lists.v1",
         }
     }
 }
