@@ -12,9 +12,11 @@ mod catalog;
 mod clock;
 mod context;
 mod contract;
+mod credential;
 mod doctor;
 mod failure;
 mod init;
+mod issuer;
 mod ledger;
 mod ledger_verify;
 mod negotiation;
@@ -96,6 +98,12 @@ enum Command {
     /// Contracts, their use and their end
     #[command(subcommand)]
     Contract(contract::Command),
+    /// What the node's owner can prove about itself
+    #[command(subcommand)]
+    Credential(credential::Command),
+    /// Credentials for the members of a space
+    #[command(subcommand)]
+    Issuer(issuer::Command),
     /// Access to the data of a contract
     #[command(subcommand)]
     Transfer(transfer::Command),
@@ -152,6 +160,8 @@ async fn dispatch(cli: &Cli) -> Outcome {
         Command::Catalog(command) => catalog::run(globals, command).await,
         Command::Negotiation(command) => negotiation::run(globals, command).await,
         Command::Contract(command) => contract::run(globals, command).await,
+        Command::Credential(command) => credential::run(globals, command).await,
+        Command::Issuer(command) => issuer::run(globals, command).await,
         Command::Transfer(command) => transfer::run(globals, command).await,
         Command::Query(wish) => query::run(globals, wish).await,
         Command::Pull(wish) => pull::run(globals, wish).await,
