@@ -7,7 +7,7 @@ use axum::body::Bytes;
 use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use shuyu_base::{Did, SecretKey, Suite};
 use shuyu_credentials::{DidDocument, Relationship, token};
 
@@ -42,12 +42,14 @@ pub struct Token<'a> {
     pub jti: String,
     /// Time of issue relative to now, in milliseconds.
     pub issued_in_ms: i64,
+    /// Its access token (DCP 1.0, section 4.3.1).
+    pub access: Option<&'a str>,
 }
 
 impl<'a> Token<'a> {
     /// A good token for `audience`.
     pub fn good(audience: &'a str) -> Self {
-        Self { audience, key: None, jti: uuid::Uuid::new_v4().to_string(), issued_in_ms: 0 }
+        Self { audience, key: None, jti: uuid::Uuid::new_v4().to_string(), issued_in_ms: 0, access: None }
     }
 }
 
@@ -61,17 +63,30 @@ pub fn fresh_key() -> SecretKey {
 impl Rogue {
     /// Serves a fresh did:web on loopback.
     pub async fn start() -> Self {
-        Self::start_answering("").await
+        Self::start_as("", None).await
     }
 
     /// The same, with `answer` as the body of every 200.
     pub async fn start_answering(answer: &'static str) -> Self {
+        Self::start_as(answer, None).await
+    }
+
+    /// As [`Rogue::start`]; its document names a credential service at this address, if one is given.
+    pub async fn with_service(endpoint: Option<&str>) -> Self {
+        Self::start_as("", endpoint).await
+    }
+
+    async fn start_as(answer: &'static str, endpoint: Option<&str>) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let port = listener.local_addr().expect("a bound socket has an address").port();
         let did: Did = format!("did:web:localhost%3A{port}").parse().expect("a well-formed DID");
         let key = fresh_key();
         let mut document = DidDocument::new(did.clone());
         document.add_method("key-1", key.public().clone(), Relationship::ALL).expect("room for a key");
+        if let Some(endpoint) = endpoint {
+            let endpoint = endpoint.replace("{port}", &port.to_string()).parse().expect("an address");
+            document.add_service("cs", "CredentialService", endpoint).expect("room for a service");
+        }
         let document = document.to_json();
         let heard = Heard::default();
         let keep = Arc::clone(&heard);
@@ -107,7 +122,7 @@ impl Rogue {
             jti: &wish.jti,
             now: clock::now().plus_millis(wish.issued_in_ms),
             lifetime_ms: 120_000,
-            extra: Map::new(),
+            extra: wish.access.map(|access| ("token".to_owned(), access.into())).into_iter().collect(),
         };
         token::issue(wish.key.unwrap_or(&self.key), &kid, &draft).expect("the token is within its bounds")
     }

@@ -6,6 +6,7 @@
     reason = "a failure of a helper is the failure of its test"
 )]
 
+mod claims;
 mod crash;
 mod exchange;
 mod hostile;
