@@ -22,6 +22,7 @@ use shuyu_policy::{
 use crate::access::{AccessClaims, AccessTokens};
 use crate::agreements::{AgreementRow, Agreements, Side, UsageRow};
 use crate::clock;
+use crate::events::Events;
 use crate::evidence::{Evidence, EvidenceError};
 use crate::exchange::Transfers;
 use crate::holdings::Holdings;
@@ -60,6 +61,7 @@ pub struct Gatekeeper {
     own: Arc<Identity>,
     store: Store,
     evidence: Evidence,
+    events: Events,
     agreements: Agreements,
     holdings: Holdings,
     transfers: Arc<Transfers>,
@@ -75,15 +77,17 @@ impl Gatekeeper {
         own: Arc<Identity>,
         store: Store,
         evidence: Evidence,
+        events: Events,
         agreements: Agreements,
         transfers: Arc<Transfers>,
     ) -> Arc<Self> {
-        let tokens = AccessTokens::new(Arc::clone(&own));
+        let tokens = AccessTokens::new(Arc::clone(&own), store.clone());
         let holdings = Holdings::new(store.clone());
         Arc::new_cyclic(|this| Self {
             own,
             store,
             evidence,
+            events,
             agreements,
             holdings,
             transfers,
@@ -187,6 +191,10 @@ impl Gatekeeper {
     async fn save(&self, mut batch: Batch, statement: &Statement) -> Result<(), Refused> {
         self.evidence.flush().await.map_err(evidence_failed)?;
         let saved = self.evidence.save(&mut batch, statement).map_err(evidence_failed)?;
+        let agreement = statement.agreement.as_deref().unwrap_or_default();
+        let data = json!({ "@id": agreement, "counterPartyId": statement.with.as_str(), "seq": statement.seq });
+        let kind = format!("contract.{}", statement.kind);
+        let _told = self.events.record(&mut batch, &kind, agreement, data).map_err(store_failed)?;
         self.store.commit(batch).await.map_err(store_failed)?;
         self.evidence.make_durable(&[saved]).await.map_err(evidence_failed)
     }

@@ -11,16 +11,20 @@ pub mod init;
 
 mod access;
 mod agreements;
+mod api_keys;
 mod audit;
 mod catalogue;
 mod clock;
 mod dsp_server;
+mod edr;
+mod event_log;
 mod events;
 mod evidence;
 mod exchange;
 mod finder;
 mod gate;
 mod holdings;
+mod hooks;
 mod identity;
 mod locks;
 mod management;
@@ -33,6 +37,7 @@ mod run;
 mod store;
 mod whole;
 
+pub use api_keys::{ApiKey, ApiKeyError, ApiRole, add_api_key, list_api_keys, remove_api_key};
 pub use config::{Config, ConfigError, Role, Tls};
 pub use init::{InitError, InitOptions, MANAGEMENT_KEY_FILE, init};
 pub use run::{RunError, choose_crypto, run};

@@ -44,10 +44,22 @@ pub enum Table {
     Outbox,
     /// What a regulator knows of the nodes it follows.
     Audit,
+    /// Contract definitions: which assets are offered under which policy, by id.
+    Definitions,
+    /// Ids of the definitions that offer every asset.
+    DefinitionsOfAll,
+    /// A provider's count of the access tokens it issued, by transfer.
+    TokenCounts,
+    /// A consumer's renewed access tokens, by transfer.
+    Edrs,
+    /// What happened, by number.
+    EventLog,
+    /// Web hooks and how far each has come, by id.
+    Hooks,
 }
 
 impl Table {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 21] = [
         Self::Assets,
         Self::Policies,
         Self::Offers,
@@ -63,6 +75,12 @@ impl Table {
         Self::PeerIndex,
         Self::Outbox,
         Self::Audit,
+        Self::Definitions,
+        Self::DefinitionsOfAll,
+        Self::TokenCounts,
+        Self::Edrs,
+        Self::EventLog,
+        Self::Hooks,
     ];
 
     fn name(self) -> &'static str {
@@ -82,6 +100,12 @@ impl Table {
             Self::PeerIndex => "peer-index.v1",
             Self::Outbox => "outbox.v1",
             Self::Audit => "audit.v1",
+            Self::Definitions => "definitions.v1",
+            Self::DefinitionsOfAll => "definitions-of-all.v1",
+            Self::TokenCounts => "token-counts.v1",
+            Self::Edrs => "edrs.v1",
+            Self::EventLog => "event-log.v1",
+            Self::Hooks => "hooks.v1",
         }
     }
 }
@@ -221,6 +245,18 @@ impl Store {
             ends.push(String::from_utf8_lossy(end).into_owned());
         }
         Ok(ends)
+    }
+
+    /// The greatest key of a table, if it has rows.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn last_key(&self, table: Table) -> Result<Option<String>, StoreError> {
+        let db = self.read()?;
+        let db = db.as_ref().ok_or(StoreError::Stopped)?;
+        let Some(family) = db.cf_handle(table.name()) else { return Ok(None) };
+        let last = db.iterator_cf(family, IteratorMode::End).next().transpose()?;
+        Ok(last.map(|(key, _)| String::from_utf8_lossy(&key).into_owned()))
     }
 
     /// Makes all changes durable, or none.

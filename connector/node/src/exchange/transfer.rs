@@ -12,10 +12,11 @@ use shuyu_evidence::{Act, Statement};
 use shuyu_policy::Standing;
 use shuyu_wire::dsp::{CallbackUrl, DataAddress, Explanation, TransferBody, TransferMessage, event_digest};
 
-use crate::access::AccessTokens;
-use crate::agreements::{AgreementRow, Agreements, Held, Side};
+use crate::access::{AccessTokens, Grantee};
+use crate::agreements::{AgreementRow, Agreements, Held, Side, last_end};
 use crate::clock;
 use crate::config::Config;
+use crate::edr::{Edrs, Renew, Token};
 use crate::exchange::driver::{Answer, Draft, Driver, Tools};
 use crate::exchange::handover::{Access, Address, Format};
 use crate::exchange::kinds::path_segment;
@@ -25,9 +26,6 @@ use crate::holdings::Holdings;
 use crate::locks::KeyedLocks;
 use crate::problem::Problem;
 use crate::store::{Batch, Table};
-
-/// An access token is renewed when it has less than this left, in milliseconds.
-const RENEW_BEFORE_MS: i64 = 60_000;
 
 /// What a transfer is about.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -51,6 +49,7 @@ pub struct Transfers {
     agreements: Agreements,
     holdings: Holdings,
     tokens: AccessTokens,
+    edrs: Edrs,
     /// One opening message at a time from each sender and process.
     opening: KeyedLocks,
     own_root: CallbackUrl,
@@ -72,6 +71,7 @@ impl Transfers {
             holdings: Holdings::new(tools.store.clone()),
             agreements,
             tokens,
+            edrs: Edrs::new(tools.store.clone()),
             opening: KeyedLocks::default(),
             own_root,
             public_url: config.public.url.trim_end_matches('/').to_owned(),
@@ -320,6 +320,8 @@ impl Transfers {
             Problem::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, crate::management::chain(&error))
         };
         let saved = self.tools.evidence.save(&mut batch, &statement).map_err(failed)?;
+        let told = json!({ "@id": agreement, "reason": reason, "counterPartyId": contract.peer });
+        let _told = self.tools.events.record(&mut batch, "contract.agreement.terminated", agreement, told)?;
         self.tools.store.commit(batch).await?;
         self.agreements.stop_streams_under(agreement, reason);
         self.tools.evidence.make_durable(&[saved]).await.map_err(failed)?;
@@ -449,7 +451,7 @@ impl Transfers {
         let contract = self.agreements.get(&row.detail.agreement)?;
         let asset = self.holdings.asset(&contract.asset)?;
         let consumer: Did = row.peer.parse().map_err(|_| Problem::conflict("the peer has no valid DID"))?;
-        let (token, expires) = self.tokens.issue(&consumer, &row.pid, &row.detail.agreement, clock::now());
+        let (token, expires) = self.issue(&consumer, &row.pid, &contract)?;
         let http = self.http_endpoint(&row.pid);
         let endpoint = match row.detail.format {
             Format::FlightSql => self.flight_url.clone(),
@@ -480,6 +482,14 @@ impl Transfers {
     /// # Errors
     /// 404; 409 if the transfer is not started; 502 if the provider does not renew the token.
     pub async fn access(&self, pid: &str) -> Result<Access, Problem> {
+        self.access_renewed(pid, Renew::WhenDue).await
+    }
+
+    /// Like [`Transfers::access`], with the choice of renewing the token now.
+    ///
+    /// # Errors
+    /// As [`Transfers::access`].
+    pub async fn access_renewed(&self, pid: &str, renew: Renew) -> Result<Access, Problem> {
         let row = self.driver()?.get(pid)?;
         if row.role != Side::Consumer {
             return Err(Problem::conflict("we are the provider of this transfer"));
@@ -499,11 +509,9 @@ impl Transfers {
                 .map(str::to_owned)
                 .ok_or_else(|| Problem::peer(format!("the provider's data address has no `{name}`")))
         };
-        let (mut bearer, mut expires_at) = (text("authorization")?, text("expiresAt")?);
-        let ends = UnixMillis::from_rfc3339(&expires_at).unwrap_or(UnixMillis(0));
-        if ends.since(clock::now()) < RENEW_BEFORE_MS {
-            (bearer, expires_at) = self.renew(&row, &text("refreshEndpoint")?).await?;
-        }
+        let given = Token { bearer: text("authorization")?, expires_at: text("expiresAt")? };
+        let endpoint = text("refreshEndpoint")?;
+        let Token { bearer, expires_at } = self.edrs.token(pid, given, renew, || self.renew(&row, &endpoint)).await?;
         Ok(Access {
             format: row.detail.format.name(),
             flight_endpoint: text("flightEndpoint")?,
@@ -515,7 +523,7 @@ impl Transfers {
         })
     }
 
-    async fn renew(&self, row: &Row<Transfer>, endpoint: &str) -> Result<(String, String), Problem> {
+    async fn renew(&self, row: &Row<Transfer>, endpoint: &str) -> Result<Token, Problem> {
         let peer: Did = row.peer.parse().map_err(|_| Problem::conflict("the peer has no valid DID"))?;
         let answer = self
             .tools
@@ -527,7 +535,7 @@ impl Transfers {
             let value = answer.get(name).and_then(Value::as_str);
             value.map(str::to_owned).ok_or_else(|| Problem::peer(format!("the renewed access has no `{name}`")))
         };
-        Ok((text("bearer")?, text("expires_at")?))
+        Ok(Token { bearer: text("bearer")?, expires_at: text("expires_at")? })
     }
 
     /// A provider's answer to a consumer that wants a new token.
@@ -539,8 +547,28 @@ impl Transfers {
         if row.role != Side::Provider || row.peer != caller.as_str() || standing(&row) != StreamStanding::Live {
             return Err(Problem::not_found("started transfer", pid));
         }
-        let (bearer, expires) = self.tokens.issue(caller, pid, &row.detail.agreement, clock::now());
+        let (bearer, expires) = self.issue(caller, pid, &self.agreements.get(&row.detail.agreement)?)?;
         Ok(json!({ "bearer": bearer, "expires_at": expires.to_string() }))
+    }
+
+    /// A token that ends with the contract at the latest.
+    fn issue(&self, to: &Did, pid: &str, contract: &AgreementRow) -> Result<(String, UnixMillis), Problem> {
+        let program = self.agreements.program(contract)?;
+        let ends = last_end(program.policy());
+        let now = clock::now();
+        if contract.held != Held::Active || ends.is_some_and(|ends| ends < now) {
+            return Err(Problem::not_found("started transfer", pid));
+        }
+        let grantee = Grantee { consumer: to, transfer: pid, agreement: &contract.id, ends };
+        Ok(self.tokens.issue(grantee, now)?)
+    }
+
+    /// Forgets the token renewed for a transfer that is over.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn forget_access(&self, pid: &str) -> Result<(), Problem> {
+        self.edrs.forget(pid).await
     }
 }
 
