@@ -67,10 +67,8 @@ impl Role {
 
 /// Runs a command about keys.
 pub fn run(globals: &Globals, command: &Command) -> Outcome {
-    let dir = globals
-        .dir
-        .as_deref()
-        .ok_or_else(|| Failure::usage("which node?").hint("give --dir DIR, or set SHUYU_DIR"))?;
+    let dir =
+        globals.dir.as_deref().ok_or_else(|| Failure::usage("which node?").hint("give --dir DIR, or set SHUYU_DIR"))?;
     // A mistyped directory must not get a key file.
     crate::node_dir::read(dir)?;
     match command {

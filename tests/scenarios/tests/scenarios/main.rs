@@ -7,8 +7,10 @@
 )]
 
 mod crash;
+mod events;
 mod exchange;
 mod hostile;
+mod management;
 mod operator;
 mod pull;
 mod quota;

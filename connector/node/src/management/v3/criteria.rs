@@ -237,7 +237,7 @@ mod tests {
             "@id": "a-1", "state": "FINALIZED", "createdAt": 1200, "list": ["x", "y"],
             "properties": { "name": "Rain per day", "size": 3 }, "privateProperties": { "secret": true },
         });
-        let check = |left, operator, right: Value, wanted: bool| {
+        let check = |left: &str, operator: &str, right: Value, wanted: bool| {
             let criterion = criterion(left, operator, right.clone()).unwrap();
             assert_eq!(holds(&criterion, &item), wanted, "{left} {operator} {right}");
         };
@@ -264,6 +264,24 @@ mod tests {
         assert!(criterion("id", "in", json!("x")).unwrap_err().contains("`c.operandRight`"));
         assert!(criterion("id", "=", json!({ "a": 1, "b": 2 })).unwrap_err().contains("`c.operandRight`"));
         assert!(criterion("id", "like", json!("x".repeat(300))).unwrap_err().contains("256"));
+    }
+
+    /// The meaning of a pattern, letter by letter, without regard to time.
+    fn slow_like(text: &[char], pattern: &[char]) -> bool {
+        match (text, pattern) {
+            (text, ['%', rest @ ..]) => (0..=text.len()).any(|start| slow_like(&text[start..], rest)),
+            ([first, text @ ..], [wanted, rest @ ..]) => (*wanted == '_' || wanted == first) && slow_like(text, rest),
+            (text, []) => text.is_empty(),
+            ([], _) => false,
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn patterns_mean_what_they_say(text in "[ab%_]{0,8}", pattern in "[ab%_]{0,6}") {
+            let (text, pattern): (Vec<char>, Vec<char>) = (text.chars().collect(), pattern.chars().collect());
+            proptest::prop_assert_eq!(like(&text, &pattern), slow_like(&text, &pattern));
+        }
     }
 
     #[test]

@@ -112,6 +112,7 @@ fn declare(context: &Value, terms: &mut Terms) -> Result<(), Problem> {
             }
             Ok(())
         }
+        Value::String(name) => unknown(name),
         other => unknown(&other.to_string()),
     }
 }
@@ -330,6 +331,8 @@ pub fn invalid(path: &str, reason: impl std::fmt::Display) -> Problem {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn text_of(body: Value) -> Result<String, String> {
@@ -369,5 +372,46 @@ mod tests {
         check(json!({ "@context": { "edc": "https://elsewhere.example/" }, "reason": "r" }), "edc");
         check(json!({ "@context": { "reason": "https://elsewhere.example/x" }, "reason": "r" }), "is missing");
         check(json!({}), "`reason` is missing");
+    }
+
+    /// JSON of any shape with the names that matter here among its members.
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            "[a-z:/@#.]{0,12}".prop_map(Value::from),
+            Just(Value::from(EDC)),
+        ];
+        let name = prop_oneof![
+            Just("@context".to_owned()),
+            Just("@id".to_owned()),
+            Just("@value".to_owned()),
+            Just("@list".to_owned()),
+            Just("filterExpression".to_owned()),
+            Just("edc:limit".to_owned()),
+            Just(format!("{EDC}offset")),
+            Just("operandLeft".to_owned()),
+            "[a-z:@]{1,6}",
+        ];
+        leaf.prop_recursive(4, 32, 6, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::Array),
+                prop::collection::vec((name.clone(), inner), 0..6)
+                    .prop_map(|members| Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        /// Whatever comes is read or refused with a 400, and a refusal is short enough for a log.
+        #[test]
+        fn any_body_is_read_or_refused(body in any_json()) {
+            let read = read(body).and_then(|message| super::super::query::Spec::read(message, None));
+            if let Err(problem) = read {
+                prop_assert_eq!(problem.status, StatusCode::BAD_REQUEST);
+                prop_assert!(problem.detail.len() < 2000);
+            }
+        }
     }
 }

@@ -48,8 +48,8 @@ fn maybe(kind: &str) -> Value {
     json!({ "type": [kind, "null"] })
 }
 
-fn id() -> Value {
-    json!({ "type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[!-~]+$" })
+fn id(max: u32) -> Value {
+    json!({ "type": "string", "minLength": 1, "maxLength": max, "pattern": "^[!-~]+$" })
 }
 
 fn free() -> Value {
@@ -110,7 +110,7 @@ fn holdings() -> Value {
     let steps = json!({ "type": "array", "items": { "type": "object" } });
     let texts = json!({ "type": "array", "items": { "type": "string" } });
     let definition = json!({
-        "@id": id(), "accessPolicyId": text(256), "contractPolicyId": text(256), "privateProperties": free(),
+        "@id": id(200), "accessPolicyId": text(256), "contractPolicyId": text(256), "privateProperties": free(),
         "assetsSelector": {
             "type": "array", "items": of("Criterion"), "maxItems": 1,
             "description": "Empty: every asset. Else one criterion on the identifier, with `=` or `in`.",
@@ -118,11 +118,11 @@ fn holdings() -> Value {
         "createdAt": { "type": "integer" },
     });
     let asset = json!({
-        "@id": id(), "properties": free(), "privateProperties": free(), "dataAddress": of("DataAddress"),
+        "@id": id(256), "properties": free(), "privateProperties": free(), "dataAddress": of("DataAddress"),
         "createdAt": { "type": "integer" },
     });
     let policy_definition = json!({
-        "@id": id(), "policy": of("Policy"), "privateProperties": free(), "createdAt": { "type": "integer" },
+        "@id": id(256), "policy": of("Policy"), "privateProperties": free(), "createdAt": { "type": "integer" },
     });
     json!({
         "DataAddress": address,
