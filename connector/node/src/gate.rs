@@ -67,7 +67,8 @@ pub struct Gatekeeper {
     transfers: Arc<Transfers>,
     tokens: AccessTokens,
     locks: KeyedLocks,
-    schemas: Mutex<HashMap<String, TableSource>>,
+    /// Tables by asset, and when that asset was added: another one may have its id later.
+    schemas: Mutex<HashMap<String, (String, TableSource)>>,
     this: Weak<Self>,
 }
 
@@ -131,12 +132,13 @@ impl Gatekeeper {
     }
 
     fn table(&self, asset: &str) -> Result<TableSource, Refused> {
-        if let Some(source) = self.schemas.lock().unwrap_or_else(PoisonError::into_inner).get(asset) {
+        let row = self.holdings.asset(asset).map_err(refused)?;
+        let mut schemas = self.schemas.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, source)) = schemas.get(asset).filter(|(issued, _)| *issued == row.issued) {
             return Ok(source.clone());
         }
-        let row = self.holdings.asset(asset).map_err(refused)?;
         let source = row.source().map_err(refused)?;
-        self.schemas.lock().unwrap_or_else(PoisonError::into_inner).insert(asset.to_owned(), source.clone());
+        schemas.insert(asset.to_owned(), (row.issued, source.clone()));
         Ok(source)
     }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use shuyu_policy::Policy;
 
-use super::{Approve, Asset, Change, Holdings, Offer, PolicyRow, auto, check_id, parse_policy};
+use super::{Approve, Asset, Change, Holdings, Offer, PolicyRow, check_id, parse_policy};
 use crate::clock;
 use crate::problem::Problem;
 use crate::store::{Batch, Table};
@@ -37,7 +37,7 @@ pub struct Definition {
     /// Which assets.
     pub selector: Selector,
     /// Who answers requests.
-    #[serde(default = "auto")]
+    #[serde(default = "by_rule")]
     pub approve: Approve,
     /// When it was added.
     #[serde(default)]
@@ -45,6 +45,11 @@ pub struct Definition {
     /// Properties for the holder alone.
     #[serde(default)]
     pub private_properties: Map<String, Value>,
+}
+
+/// How requests are answered that nothing else is said of.
+fn by_rule() -> Approve {
+    Approve::Auto
 }
 
 impl Definition {

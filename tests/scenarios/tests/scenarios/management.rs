@@ -318,3 +318,30 @@ async fn access_is_renewed_without_a_race_and_ends_with_the_contract() {
     assert_eq!(post(&pair.consumer, &refresh_path, &Value::Null).await.status, 409);
     assert_eq!(post(&pair.consumer, "edrs/request", &json!({})).await.expect_ok(), json!([]));
 }
+
+/// An asset that takes the id of one that is gone is another table.
+#[tokio::test]
+async fn an_asset_under_the_id_of_an_earlier_one_has_its_own_data() {
+    let pair = Pair::start().await;
+    pair.offer("open", "auto", &[]).await;
+    let contract = pair.contract("open").await;
+    let first = pair.access(&contract, "HttpData-PULL").await;
+    assert_eq!(first.pull("format=csv").await.text.lines().count(), 1462);
+    let delete = |path: &'static str| operate(&pair.holder, Method::DELETE, path, &Value::Null);
+    delete("contractdefinitions/open").await.expect(204);
+    assert_eq!(delete("assets/weather").await.status, 409, "a contract is about it");
+    pair.holder.post(&format!("contracts/{contract}/revoke"), &json!({ "reason": "over" })).await.expect_ok();
+    delete("assets/weather").await.expect(204);
+
+    let table = pair.dir.path().join("other.csv");
+    std::fs::write(&table, "day,rain\n1,2\n").expect("the table can be written");
+    let address = json!({ "type": "File", "location": table.display().to_string(), "tableName": "other" });
+    let asset = json!({ "@id": "weather", "properties": { "name": "Other" }, "dataAddress": address });
+    post(&pair.holder, "assets", &asset).await.expect_ok();
+    let all = json!({ "@id": "again", "accessPolicyId": "open", "contractPolicyId": "open", "assetsSelector": [] });
+    post(&pair.holder, "contractdefinitions", &all).await.expect_ok();
+    let contract = pair.contract("again:weather").await;
+    let second = pair.access(&contract, "HttpData-PULL").await;
+    assert_eq!(second.pull("format=csv").await.text, "day,rain\n1,2\n");
+    assert_ne!(first.pull("format=csv").await.status, 200);
+}
