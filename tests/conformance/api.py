@@ -131,7 +131,7 @@ def fuzz(root, key, dir):
     report = dir / "junit.xml"
     command = [str(pathlib.Path(sys.executable).parent / "schemathesis"), "run", f"{root}/v3/openapi.json"]
     command += ["--header", f"X-Api-Key: {key}", "--checks", CHECKS, "--max-examples", str(EXAMPLES)]
-    command += ["--phases", "examples,coverage,fuzzing", "--seed", "1", "--request-timeout", "30", "--no-shrink"]
+    command += ["--phases", "examples,coverage,fuzzing,stateful", "--seed", "1", "--request-timeout", "30", "--no-shrink"]
     command += ["--exclude-path", STREAM, "--warnings", "off", "--continue-on-failure"]
     command += ["--suppress-health-check", "all", "--report", "junit", "--report-junit-path", str(report)]
     ran = subprocess.run(command, cwd=dir, capture_output=True, text=True, timeout=1200, check=False)

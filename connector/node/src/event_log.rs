@@ -15,8 +15,8 @@ use crate::store::{Batch, Store, StoreError, Table};
 
 /// Events kept for streams and hooks that are behind; who is further behind is told how many it missed.
 pub const MAX_EVENTS: u64 = 100_000;
-/// Most events forgotten in one go.
-const MAX_TRIM: usize = 10_000;
+/// Most events forgotten in one write.
+const MAX_TRIM: u64 = 10_000;
 
 /// An event as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -135,21 +135,20 @@ impl EventLog {
     /// # Errors
     /// [`StoreError`].
     pub async fn trim(&self) -> Result<(), StoreError> {
-        let (first, end) = {
-            let numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
-            (numbers.first, numbers.next.saturating_sub(MAX_EVENTS))
-        };
-        if end <= first {
-            return Ok(());
+        loop {
+            let (first, end) = {
+                let numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
+                (numbers.first, numbers.next.saturating_sub(MAX_EVENTS))
+            };
+            if end <= first {
+                return Ok(());
+            }
+            let end = end.min(first.saturating_add(MAX_TRIM));
+            let mut batch = Batch::default();
+            (first..end).for_each(|seq| batch.delete(Table::EventLog, &key(seq)));
+            self.store.commit(batch).await?;
+            self.numbers.lock().unwrap_or_else(PoisonError::into_inner).first = end;
         }
-        let mut batch = Batch::default();
-        for seq in (first..end).take(MAX_TRIM) {
-            batch.delete(Table::EventLog, &key(seq));
-        }
-        self.store.commit(batch).await?;
-        let gone = end.min(first.saturating_add(u64::try_from(MAX_TRIM).unwrap_or(u64::MAX)));
-        self.numbers.lock().unwrap_or_else(PoisonError::into_inner).first = gone;
-        Ok(())
     }
 }
 

@@ -88,9 +88,11 @@ impl Finder {
     pub async fn dataset(&self, provider: &Did, dataset: &str) -> Result<CatalogEntry, Problem> {
         let root = self.root(provider).await?;
         let url = format!("{root}/catalog/datasets/{}", path_segment(dataset));
-        let answer = self.peers.ask(provider, &url).await.map_err(|error| match &error {
-            PeerError::Refused { status: 404, .. } => Problem::not_found("dataset", dataset),
-            other => Problem::peer(chain(other)),
+        let answer = self.peers.ask(provider, &url).await.map_err(|error| {
+            if matches!(error, PeerError::Refused { status: 404, .. }) {
+                return Problem::not_found("dataset", dataset);
+            }
+            Problem::peer(chain(&error))
         })?;
         CatalogEntry::decode(&answer, provider)
             .map_err(|error| Problem::peer(format!("the dataset of `{provider}` is not understood: {error}")))

@@ -1,10 +1,12 @@
 //! Transfer processes: access to the data of an agreement, from request to end.
 
+mod access;
+
 use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
-use shuyu_base::{Did, Digest, UnixMillis};
+use serde_json::json;
+use shuyu_base::{Did, Digest};
 use shuyu_contract_engine::transfer::{State, Verb};
 use shuyu_contract_engine::{Party, Proposal, Transfer};
 use shuyu_data_plane::StreamStanding;
@@ -12,13 +14,13 @@ use shuyu_evidence::{Act, Statement};
 use shuyu_policy::Standing;
 use shuyu_wire::dsp::{CallbackUrl, DataAddress, Explanation, TransferBody, TransferMessage, event_digest};
 
-use crate::access::{AccessTokens, Grantee};
-use crate::agreements::{AgreementRow, Agreements, Held, Side, last_end};
+use crate::access::AccessTokens;
+use crate::agreements::{AgreementRow, Agreements, Held, Side};
 use crate::clock;
 use crate::config::Config;
-use crate::edr::{Edrs, Renew, Token};
+use crate::edr::Edrs;
 use crate::exchange::driver::{Answer, Draft, Driver, Tools};
-use crate::exchange::handover::{Access, Address, Format};
+use crate::exchange::handover::{Address, Format};
 use crate::exchange::kinds::path_segment;
 use crate::exchange::negotiation::new_pid;
 use crate::exchange::row::{Kind, MachineRow, Row, process_name};
@@ -475,100 +477,6 @@ impl Transfers {
 
     fn http_endpoint(&self, pid: &str) -> String {
         format!("{}/data/{}", self.public_url, path_segment(pid))
-    }
-
-    /// Where and with which token a consumer reads the data; the token is renewed when it is about to end.
-    ///
-    /// # Errors
-    /// 404; 409 if the transfer is not started; 502 if the provider does not renew the token.
-    pub async fn access(&self, pid: &str) -> Result<Access, Problem> {
-        self.access_renewed(pid, Renew::WhenDue).await
-    }
-
-    /// Like [`Transfers::access`], with the choice of renewing the token now.
-    ///
-    /// # Errors
-    /// As [`Transfers::access`].
-    pub async fn access_renewed(&self, pid: &str, renew: Renew) -> Result<Access, Problem> {
-        let row = self.driver()?.get(pid)?;
-        if row.role != Side::Consumer {
-            return Err(Problem::conflict("we are the provider of this transfer"));
-        }
-        if state(&row) != Some(State::Started) {
-            return Err(Problem::conflict(format!(
-                "the transfer is in state {}",
-                row.machine.state().unwrap_or("NEW")
-            ))
-            .hint(row.detail.reason.clone().unwrap_or_else(|| "only a started transfer gives access".to_owned())));
-        }
-        let address =
-            row.detail.data_address.as_ref().ok_or_else(|| Problem::peer("the provider sent no data address"))?;
-        let text = |name: &str| {
-            address
-                .property(name)
-                .map(str::to_owned)
-                .ok_or_else(|| Problem::peer(format!("the provider's data address has no `{name}`")))
-        };
-        let given = Token { bearer: text("authorization")?, expires_at: text("expiresAt")? };
-        let endpoint = text("refreshEndpoint")?;
-        let Token { bearer, expires_at } = self.edrs.token(pid, given, renew, || self.renew(&row, &endpoint)).await?;
-        Ok(Access {
-            format: row.detail.format.name(),
-            flight_endpoint: text("flightEndpoint")?,
-            http_endpoint: text("httpEndpoint")?,
-            bearer,
-            expires_at,
-            table: text("table")?,
-            agreement: row.detail.agreement.clone(),
-        })
-    }
-
-    async fn renew(&self, row: &Row<Transfer>, endpoint: &str) -> Result<Token, Problem> {
-        let peer: Did = row.peer.parse().map_err(|_| Problem::conflict("the peer has no valid DID"))?;
-        let answer = self
-            .tools
-            .peers
-            .post(&peer, endpoint, &json!({}))
-            .await
-            .map_err(|error| Problem::peer(crate::management::chain(&error)))?;
-        let text = |name: &str| {
-            let value = answer.get(name).and_then(Value::as_str);
-            value.map(str::to_owned).ok_or_else(|| Problem::peer(format!("the renewed access has no `{name}`")))
-        };
-        Ok(Token { bearer: text("bearer")?, expires_at: text("expires_at")? })
-    }
-
-    /// A provider's answer to a consumer that wants a new token.
-    ///
-    /// # Errors
-    /// 404 for anything that is not the caller's started transfer.
-    pub fn renewed(&self, caller: &Did, pid: &str) -> Result<Value, Problem> {
-        let row = self.driver()?.get(pid)?;
-        if row.role != Side::Provider || row.peer != caller.as_str() || standing(&row) != StreamStanding::Live {
-            return Err(Problem::not_found("started transfer", pid));
-        }
-        let (bearer, expires) = self.issue(caller, pid, &self.agreements.get(&row.detail.agreement)?)?;
-        Ok(json!({ "bearer": bearer, "expires_at": expires.to_string() }))
-    }
-
-    /// A token that ends with the contract at the latest.
-    fn issue(&self, to: &Did, pid: &str, contract: &AgreementRow) -> Result<(String, UnixMillis), Problem> {
-        let program = self.agreements.program(contract)?;
-        let ends = last_end(program.policy());
-        let now = clock::now();
-        if contract.held != Held::Active || ends.is_some_and(|ends| ends < now) {
-            return Err(Problem::not_found("started transfer", pid));
-        }
-        let grantee = Grantee { consumer: to, transfer: pid, agreement: &contract.id, ends };
-        Ok(self.tokens.issue(grantee, now)?)
-    }
-
-    /// Forgets the token renewed for a transfer that is over.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn forget_access(&self, pid: &str) -> Result<(), Problem> {
-        self.edrs.forget(pid).await
     }
 }
 

@@ -113,9 +113,9 @@ fn condition(at: usize, criterion: &Criterion) -> Result<Value, Problem> {
             return Err(invalid(&format!("{path}.operator"), "catalogues know =, in, contains, >= and <="));
         }
     };
-    let values = match &criterion.right {
-        Value::Array(items) => items.iter().map(Value::as_str).collect::<Option<Vec<_>>>(),
-        one => one.as_str().map(|text| vec![text]),
+    let values = match criterion.right.as_array() {
+        Some(items) => items.iter().map(Value::as_str).collect::<Option<Vec<_>>>(),
+        None => criterion.right.as_str().map(|text| vec![text]),
     };
     let values = values.ok_or_else(|| invalid(&format!("{path}.operandRight"), "must be text"))?;
     // What the other side would refuse is refused here, by field.

@@ -83,12 +83,12 @@ async fn forget(State(v3): State<Arc<V3>>, Id(id): Id) -> Result<StatusCode, Pro
 /// A data address in the words of the EDC; nobody on the way may keep it.
 fn address(access: Access) -> Response {
     let expires = millis(&access.expires_at);
-    let endpoint = match access.format {
-        "FlightSql" => access.flight_endpoint.clone(),
-        _ => access.http_endpoint.clone(),
+    let (kind, endpoint) = match access.format {
+        "FlightSql" => ("FlightSql", access.flight_endpoint.clone()),
+        _ => (HTTP_TYPE, access.http_endpoint.clone()),
     };
     let shown = json!({
-        "@type": "DataAddress", "type": HTTP_TYPE, "endpointType": HTTP_TYPE, "endpoint": endpoint,
+        "@type": "DataAddress", "type": kind, "endpointType": kind, "endpoint": endpoint,
         "authType": "bearer", "authorization": access.bearer, "expiresAt": access.expires_at,
         "expiresAtMillis": expires, "transferType": access.format, "httpEndpoint": access.http_endpoint,
         "flightEndpoint": access.flight_endpoint, "tableName": access.table, "agreementId": access.agreement,

@@ -5,6 +5,8 @@
 //! compact form. A member that is not known is refused with its name: a misspelt `assetsSelector` must not come to mean
 //! "every asset". Policies are left to the ODRL reader of `shuyu-wire`.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "JSON has six kinds of values and will not have more")]
+
 use std::collections::BTreeMap;
 
 use axum::http::StatusCode;

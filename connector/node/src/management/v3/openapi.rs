@@ -2,13 +2,14 @@
 
 use serde_json::{Map, Value, json};
 
-use super::operation::{Answer, Operation};
+use super::operation::{Answer, Operation, Verb};
 use super::schemas;
 
 /// The document of these operations.
 pub fn document<'a>(operations: impl Iterator<Item = &'a Operation>) -> Value {
     let mut paths = Map::new();
-    for operation in operations {
+    let operations: Vec<&Operation> = operations.collect();
+    for operation in &operations {
         let path = paths.entry(format!("/v3{}", operation.path)).or_insert_with(|| {
             let has_id = operation.path.contains("{id}");
             let id = json!({
@@ -18,7 +19,7 @@ pub fn document<'a>(operations: impl Iterator<Item = &'a Operation>) -> Value {
             json!({ "parameters": if has_id { vec![id] } else { Vec::new() } })
         });
         if let Some(members) = path.as_object_mut() {
-            members.insert(operation.verb.name().to_owned(), describe(operation));
+            members.insert(operation.verb.name().to_owned(), describe(operation, &operations));
         }
     }
     json!({
@@ -28,7 +29,9 @@ pub fn document<'a>(operations: impl Iterator<Item = &'a Operation>) -> Value {
             "summary": "A node's management API in the shape of the EDC management API v3.",
             "description": "Members may be written compactly, with the prefix `edc:` or as full IRIs. A member that is \
                 not known is refused. Refusals are an array as in the EDC; with `Accept: application/problem+json` \
-                they are problem details (RFC 9457).",
+                they are problem details (RFC 9457). Events: asset, policy.definition and contract.definition, each .created, \
+                .updated and .deleted; contract.negotiation and transfer.process, each with its state; \
+                contract.agreement.terminated; contract.use.permitted, .refused and .served; events.missed.",
             "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
         },
         "servers": [{ "url": "/", "description": "This node" }],
@@ -44,14 +47,14 @@ pub fn document<'a>(operations: impl Iterator<Item = &'a Operation>) -> Value {
     })
 }
 
-fn describe(operation: &Operation) -> Value {
+fn describe(operation: &Operation, all: &[&Operation]) -> Value {
     let mut roles: Vec<&str> = operation.roles.iter().map(|role| role.name()).collect();
     roles.push("operator");
     let tag = operation.path.trim_start_matches('/').split('/').next().unwrap_or_default();
     let mut described = json!({
         "operationId": operation.id, "summary": operation.summary, "tags": [tag],
         "description": format!("For keys with the role {}.", roles.join(", ")),
-        "x-roles": roles, "responses": responses(operation),
+        "x-roles": roles, "responses": responses(operation, all),
     });
     if let Some(members) = described.as_object_mut() {
         if let Some(schema) = operation.body {
@@ -83,12 +86,16 @@ fn parameters(operation: &Operation) -> Vec<Value> {
     }
 }
 
-fn responses(operation: &Operation) -> Value {
+fn responses(operation: &Operation, all: &[&Operation]) -> Value {
     let json = |schema: Value| json!({ "application/json": { "schema": schema } });
     let link = json!({ "Link": {
         "description": "Where the next page is (RFC 8288), if there is one.", "schema": { "type": "string" },
     } });
     let (status, success) = match operation.answer {
+        Answer::One(schema @ "IdResponse") => {
+            let links = links(operation, all);
+            ("200", json!({ "description": "Done.", "content": json(reference(schema)), "links": links }))
+        }
         Answer::One(schema) => ("200", json!({ "description": "Done.", "content": json(reference(schema)) })),
         Answer::Many(schema) => {
             let list = json!({ "type": "array", "items": reference(schema) });
@@ -122,6 +129,19 @@ fn responses(operation: &Operation) -> Value {
         responses.insert(status.to_string(), json!({ "description": description, "content": content }));
     }
     Value::Object(responses)
+}
+
+/// What can be asked of a thing that was made.
+fn links(made: &Operation, all: &[&Operation]) -> Value {
+    let of_it = |operation: &&&Operation| {
+        let rest = operation.path.strip_prefix(made.path).and_then(|rest| rest.strip_prefix("/{id}"));
+        rest.is_some() && matches!(operation.verb, Verb::Get | Verb::Delete)
+    };
+    let link = |operation: &&Operation| {
+        let link = json!({ "operationId": operation.id, "parameters": { "id": "$response.body#/@id" } });
+        (operation.id.to_owned(), link)
+    };
+    Value::Object(all.iter().filter(of_it).map(link).collect())
 }
 
 fn reference(schema: &str) -> Value {

@@ -69,7 +69,7 @@ fn kind(status: StatusCode) -> &'static str {
         409 => "ObjectConflict",
         405 => "NotSupported",
         502 => "BadGateway",
-        400..=499 => "InvalidRequest",
+        _ if status.is_client_error() => "InvalidRequest",
         _ => "InternalFailure",
     }
 }
