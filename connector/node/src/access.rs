@@ -14,6 +14,9 @@ use crate::store::{Batch, Store, StoreError, Table};
 
 /// Life of an access token, in milliseconds.
 const LIFETIME_MS: i64 = 600_000;
+/// How long a token outlives its agreement, in milliseconds. Every use is refused from the end on; whoever comes just
+/// too late is told why, which a token that is not valid cannot be.
+const AFTER_END_MS: i64 = 60_000;
 /// `typ` of an access token.
 const TYP: &str = "shuyu-access+jwt";
 
@@ -55,13 +58,14 @@ impl AccessTokens {
         Self { own, store, counting: Arc::default() }
     }
 
-    /// A token and when it ends: after ten minutes, or with the agreement.
+    /// A token and when it ends: after ten minutes, or soon after the agreement.
     ///
     /// # Errors
     /// [`StoreError`]; no token was issued.
     pub fn issue(&self, to: Grantee<'_>, now: UnixMillis) -> Result<(String, UnixMillis), StoreError> {
         let expires = now.plus_millis(LIFETIME_MS);
-        let expires = to.ends.filter(|ends| *ends < expires).unwrap_or(expires);
+        let last = to.ends.map_or(expires, |ends| ends.plus_millis(AFTER_END_MS));
+        let expires = expires.min(last);
         let number = self.count(&issued_key(to.transfer), |issued| issued + 1)?;
         let claims = json!({
             "iss": self.own.did.as_str(), "sub": to.consumer.as_str(), "transfer": to.transfer,

@@ -90,7 +90,7 @@ impl Transfers {
         Ok(json!({ "bearer": bearer, "expires_at": expires.to_string() }))
     }
 
-    /// A token that ends with the contract at the latest.
+    /// A token, while the contract holds; it ends soon after the contract does.
     pub(super) fn issue(&self, to: &Did, pid: &str, contract: &AgreementRow) -> Result<(String, UnixMillis), Problem> {
         let program = self.agreements.program(contract)?;
         let ends = last_end(program.policy());

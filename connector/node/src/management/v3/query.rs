@@ -286,7 +286,7 @@ mod tests {
 
     async fn ask(store: &Store, body: Value, parameters: Option<&str>) -> Result<Page, String> {
         let spec = Spec::read(jsonld::read(body).unwrap(), parameters).map_err(|problem| problem.detail)?;
-        let show = |n: u64| Ok(Some(json!({ "@id": format!("k{n:02}"), "n": n, "even": n % 2 == 0 })));
+        let show = |n: u64| Ok(Some(json!({ "@id": format!("k{n:02}"), "n": n, "even": n.is_multiple_of(2) })));
         page(store.clone(), Table::Audit, spec, FIELDS, show).await.map_err(|problem| problem.detail)
     }
 
