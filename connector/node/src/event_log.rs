@@ -36,10 +36,11 @@ pub struct Logged {
 }
 
 impl Logged {
-    /// The event as CloudEvents 1.0 has it, in JSON; `source` is the node's DID.
+    /// The event as CloudEvents 1.0 has it, in JSON; `source` is the node's DID. The time is part of the `id`, because a
+    /// number may be given again when a power failure undid what it told of.
     pub fn to_cloud_event(&self, source: &str) -> Value {
         json!({
-            "specversion": "1.0", "id": self.seq.to_string(), "source": source, "type": self.kind,
+            "specversion": "1.0", "id": format!("{}/{}", self.at, self.seq), "source": source, "type": self.kind,
             "subject": self.subject, "time": self.at, "datacontenttype": "application/json",
             "sequence": key(self.seq), "data": self.data,
         })

@@ -158,7 +158,7 @@ async fn a_stream_of_events_goes_on_where_it_broke_off() {
         },
         until(listening, "contract.negotiation.agreed"),
     );
-    let last = text(&heard.last().expect("an event")["id"]);
+    let last = text(&heard.last().expect("an event")["sequence"]);
     let rest = until(open(Some(last.clone())), "contract.negotiation.finalized").await;
     let kinds: Vec<&str> = rest.iter().filter_map(|event| event["type"].as_str()).collect();
     assert_eq!(kinds, ["contract.negotiation.verified", "contract.negotiation.finalized"]);

@@ -18,7 +18,7 @@ use crate::holdings::{Approve, Definition, Selector};
 use crate::problem::Problem;
 use crate::store::Table;
 
-/// Private property that says who answers requests: `auto` (by rule), `manual` (a person).
+/// Private property that says who answers requests: `auto` (by rule), `manual` or `each-step` (a person).
 const APPROVE: &str = "approve";
 const FIELDS: Fields = Fields {
     names: &["createdAt", "accessPolicyId", "contractPolicyId", "assetsSelector", "privateProperties"],

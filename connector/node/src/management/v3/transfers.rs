@@ -146,7 +146,8 @@ async fn suspend(State(v3): State<Arc<V3>>, Id(id): Id, Ld(message): Ld) -> Resu
 }
 
 async fn resume(State(v3): State<Arc<V3>>, Id(id): Id, Ld(message): Ld) -> Result<StatusCode, Problem> {
-    say(&v3, &id, Step::Start, message).await
+    reason(&id, message)?;
+    v3.desk.transfers.open(&id).await.map(|_| StatusCode::NO_CONTENT)
 }
 
 async fn complete(State(v3): State<Arc<V3>>, Id(id): Id, Ld(message): Ld) -> Result<StatusCode, Problem> {
