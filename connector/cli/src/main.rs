@@ -5,6 +5,7 @@
 
 mod access;
 mod api;
+mod api_key;
 mod asset;
 mod audit;
 mod bundle;
@@ -111,6 +112,9 @@ enum Command {
     Query(query::Query),
     /// Download the governed data of a transfer; goes on where it was interrupted
     Pull(pull::Pull),
+    /// Keys of the management API for programs
+    #[command(subcommand)]
+    ApiKey(api_key::Command),
     /// The node's evidence
     #[command(subcommand)]
     Ledger(ledger::Command),
@@ -165,6 +169,7 @@ async fn dispatch(cli: &Cli) -> Outcome {
         Command::Transfer(command) => transfer::run(globals, command).await,
         Command::Query(wish) => query::run(globals, wish).await,
         Command::Pull(wish) => pull::run(globals, wish).await,
+        Command::ApiKey(command) => api_key::run(globals, command),
         Command::Ledger(command) => ledger::run(globals, command).await,
         Command::Audit(command) => audit::run(globals, command).await,
         Command::Completions { shell } => {

@@ -1,15 +1,22 @@
 //! Access tokens: what a provider hands to the consumer of a started transfer (DSP data address).
+//!
+//! The tokens of a transfer are numbered. A renewed token does not end the one before it: that one is good until it
+//! expires or a later one is presented, so that an answer lost on the way locks nobody out.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Value, json};
 use shuyu_base::{Did, UnixMillis, json as base_json};
 use shuyu_credentials::jws;
 
 use crate::identity::Identity;
+use crate::store::{Batch, Store, StoreError, Table};
 
 /// Life of an access token, in milliseconds.
 const LIFETIME_MS: i64 = 600_000;
+/// How long a token outlives its agreement, in milliseconds. Every use is refused from the end on; whoever comes just
+/// too late is told why, which a token that is not valid cannot be.
+const AFTER_END_MS: i64 = 60_000;
 /// `typ` of an access token.
 const TYP: &str = "shuyu-access+jwt";
 
@@ -17,6 +24,8 @@ const TYP: &str = "shuyu-access+jwt";
 #[derive(Clone)]
 pub struct AccessTokens {
     own: Arc<Identity>,
+    store: Store,
+    counting: Arc<Mutex<()>>,
 }
 
 /// What a valid token says.
@@ -30,24 +39,45 @@ pub struct AccessClaims {
     pub agreement: String,
 }
 
+/// For whom and what a token is issued.
+#[derive(Clone, Copy, Debug)]
+pub struct Grantee<'a> {
+    /// The consumer.
+    pub consumer: &'a Did,
+    /// The provider's process id of the transfer.
+    pub transfer: &'a str,
+    /// The agreement.
+    pub agreement: &'a str,
+    /// When the agreement ends, if it does.
+    pub ends: Option<UnixMillis>,
+}
+
 impl AccessTokens {
-    /// Signed by `own`.
-    pub fn new(own: Arc<Identity>) -> Self {
-        Self { own }
+    /// Signed by `own`; the numbers are kept in `store`.
+    pub fn new(own: Arc<Identity>, store: Store) -> Self {
+        Self { own, store, counting: Arc::default() }
     }
 
-    /// A token and when it ends.
-    pub fn issue(&self, consumer: &Did, transfer: &str, agreement: &str, now: UnixMillis) -> (String, UnixMillis) {
+    /// A token and when it ends: after ten minutes, or soon after the agreement.
+    ///
+    /// # Errors
+    /// [`StoreError`]; no token was issued.
+    pub fn issue(&self, to: Grantee<'_>, now: UnixMillis) -> Result<(String, UnixMillis), StoreError> {
         let expires = now.plus_millis(LIFETIME_MS);
+        let last = to.ends.map_or(expires, |ends| ends.plus_millis(AFTER_END_MS));
+        let expires = expires.min(last);
+        let number = self.count(&issued_key(to.transfer), |issued| issued + 1)?;
         let claims = json!({
-            "iss": self.own.did.as_str(), "sub": consumer.as_str(), "transfer": transfer, "agreement": agreement,
+            "iss": self.own.did.as_str(), "sub": to.consumer.as_str(), "transfer": to.transfer,
+            "agreement": to.agreement, "number": number,
             "iat": now.unix_seconds(), "exp": expires.unix_seconds(), "jti": uuid::Uuid::new_v4().to_string(),
         });
         let token = jws::sign(&self.own.key, &self.own.kid, TYP, claims.to_string().as_bytes());
-        (token, expires)
+        Ok((token, expires))
     }
 
-    /// Reads a token of ours that has not ended.
+    /// Reads a token of ours that has not ended, neither by time nor by the use of a later one. What cannot be looked up
+    /// is not accepted.
     pub fn read(&self, token: &str, now: UnixMillis) -> Option<AccessClaims> {
         let own_key = |kid: &str| (kid == self.own.kid).then(|| self.own.key.public().clone());
         let verified = jws::verify(token, own_key).ok()?;
@@ -60,10 +90,44 @@ impl AccessTokens {
         if expires < now {
             return None;
         }
-        Some(AccessClaims {
-            consumer: text("sub")?.parse().ok()?,
-            transfer: text("transfer")?.to_owned(),
-            agreement: text("agreement")?.to_owned(),
-        })
+        let transfer = text("transfer")?.to_owned();
+        // Tokens of earlier versions have no number; they end by time.
+        let number = claims.get("number").and_then(Value::as_u64).unwrap_or(0);
+        self.presented(&transfer, number)?;
+        Some(AccessClaims { consumer: text("sub")?.parse().ok()?, transfer, agreement: text("agreement")?.to_owned() })
     }
+
+    /// Notes that the token of this number is in use, which ends those before it.
+    fn presented(&self, transfer: &str, number: u64) -> Option<()> {
+        let key = used_key(transfer);
+        let used = self.store.get::<u64>(Table::TokenCounts, &key).ok()?.unwrap_or(0);
+        if number < used {
+            return None;
+        }
+        if used < number {
+            let newest = self.count(&key, |used| used.max(number)).ok()?;
+            return (newest == number).then_some(());
+        }
+        Some(())
+    }
+
+    /// Changes a number in one step. The write reaches the operating system before we go on.
+    fn count(&self, key: &str, change: impl FnOnce(u64) -> u64) -> Result<u64, StoreError> {
+        let _guard = self.counting.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = change(self.store.get::<u64>(Table::TokenCounts, key)?.unwrap_or(0));
+        let mut batch = Batch::default();
+        batch.put(Table::TokenCounts, key, &number)?;
+        self.store.commit_blocking(&batch, false)?;
+        Ok(number)
+    }
+}
+
+/// Tokens issued so far. Whoever issues changes this row, whoever reads the other one.
+fn issued_key(transfer: &str) -> String {
+    format!("issued {transfer}")
+}
+
+/// The greatest number presented so far.
+fn used_key(transfer: &str) -> String {
+    format!("used {transfer}")
 }

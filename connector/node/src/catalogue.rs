@@ -177,7 +177,7 @@ mod tests {
     use shuyu_wire::dsp::CatalogRequest;
 
     use super::*;
-    use crate::holdings::{Approve, Offer, PolicyRow};
+    use crate::holdings::{Approve, Offer};
     use crate::store::Store;
 
     async fn add(holdings: &Holdings, id: &str, keyword: &str) {
@@ -191,6 +191,7 @@ mod tests {
             asset: id.to_owned(),
             policy: "open".to_owned(),
             approve: Approve::Auto,
+            definition: None,
         };
         holdings.add_offer(offer).await.unwrap();
     }
@@ -223,7 +224,8 @@ mod tests {
             "@context": ["http://www.w3.org/ns/odrl.jsonld"], "@id": "urn:p", "@type": "Set",
             "profile": "https://w3id.org/shuyu/profile/1", "permission": [{ "action": "use" }],
         });
-        holdings.add_policy(PolicyRow { id: "open".to_owned(), policy }).await.unwrap();
+        let row = serde_json::from_value(json!({ "id": "open", "policy": policy })).unwrap();
+        holdings.add_policy(row).await.unwrap();
         let own: Did = "did:web:holder.example".parse().unwrap();
         let root: CallbackUrl = "https://holder.example/dsp/2025-1".parse().unwrap();
         let catalogue = Catalogue::open(own.clone(), holdings.clone(), root.clone()).unwrap();

@@ -10,7 +10,7 @@ use url::Url;
 use crate::dsp_server::NEXT_MEMBER;
 use crate::exchange::kinds::path_segment;
 use crate::management::chain;
-use crate::peers::Peers;
+use crate::peers::{PeerError, Peers};
 use crate::problem::Problem;
 
 /// Reads catalogues as the node's owner.
@@ -37,12 +37,28 @@ impl Finder {
         limit: Option<u32>,
         after: Option<&str>,
     ) -> Result<Value, Problem> {
-        let root = self.root(provider).await?;
-        let mut request = CatalogRequest::encode(&[]);
         let mut conditions: Vec<Value> = filter.and_then(Value::as_array).cloned().unwrap_or_default();
         if let Some(text) = text {
             conditions.push(json!({ "property": "text", "operator": "contains", "value": text }));
         }
+        let (page, next) = self.catalog(provider, conditions, limit, after).await?;
+        let items: Vec<Value> = page.entries.iter().map(item).collect();
+        Ok(json!({ "provider": provider.as_str(), "items": items, "next": next }))
+    }
+
+    /// One page of a provider's catalogue as it is, and the cursor of the next one.
+    ///
+    /// # Errors
+    /// 502 if the provider does not answer with a catalogue.
+    pub async fn catalog(
+        &self,
+        provider: &Did,
+        conditions: Vec<Value>,
+        limit: Option<u32>,
+        after: Option<&str>,
+    ) -> Result<(Catalog, Option<String>), Problem> {
+        let root = self.root(provider).await?;
+        let mut request = CatalogRequest::encode(&[]);
         if let Some(members) = request.as_object_mut() {
             members.insert("filter".to_owned(), Value::Array(conditions));
         }
@@ -61,8 +77,33 @@ impl Finder {
         if page.participant_id != provider.as_str() {
             return Err(Problem::peer(format!("the catalogue says it is of `{}`", page.participant_id)));
         }
-        let items: Vec<Value> = page.entries.iter().map(item).collect();
-        Ok(json!({ "provider": provider.as_str(), "items": items, "next": answer.get(NEXT_MEMBER) }))
+        let next = answer.get(NEXT_MEMBER).and_then(Value::as_str).map(str::to_owned);
+        Ok((page, next))
+    }
+
+    /// One dataset of a provider.
+    ///
+    /// # Errors
+    /// 404 if the provider does not show it to us; 502 if it answers with something else.
+    pub async fn dataset(&self, provider: &Did, dataset: &str) -> Result<CatalogEntry, Problem> {
+        let root = self.root(provider).await?;
+        let url = format!("{root}/catalog/datasets/{}", path_segment(dataset));
+        let answer = self.peers.ask(provider, &url).await.map_err(|error| {
+            if matches!(error, PeerError::Refused { status: 404, .. }) {
+                return Problem::not_found("dataset", dataset);
+            }
+            Problem::peer(chain(&error))
+        })?;
+        CatalogEntry::decode(&answer, provider)
+            .map_err(|error| Problem::peer(format!("the dataset of `{provider}` is not understood: {error}")))
+    }
+
+    /// The root of a provider's protocol binding.
+    ///
+    /// # Errors
+    /// [`PeerError`].
+    pub async fn protocol_root(&self, provider: &Did) -> Result<String, PeerError> {
+        self.peers.dsp_root(provider).await
     }
 
     /// The terms of one offer.
@@ -70,11 +111,7 @@ impl Finder {
     /// # Errors
     /// 404 if the provider does not show it to us.
     pub async fn offer(&self, provider: &Did, dataset: &str, offer: &str) -> Result<Value, Problem> {
-        let root = self.root(provider).await?;
-        let url = format!("{root}/catalog/datasets/{}", path_segment(dataset));
-        let answer = self.peers.ask(provider, &url).await.map_err(|error| Problem::peer(chain(&error)))?;
-        let entry = CatalogEntry::decode(&answer, provider)
-            .map_err(|error| Problem::peer(format!("the dataset of `{provider}` is not understood: {error}")))?;
+        let entry = self.dataset(provider, dataset).await?;
         let found = entry.dataset.offers.iter().zip(entry.policies).find(|(found, _)| found.id == offer);
         found.map(|(_, policy)| policy).ok_or_else(|| Problem::not_found("offer", offer))
     }

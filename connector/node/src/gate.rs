@@ -22,6 +22,7 @@ use shuyu_policy::{
 use crate::access::{AccessClaims, AccessTokens};
 use crate::agreements::{AgreementRow, Agreements, Side, UsageRow};
 use crate::clock;
+use crate::events::Events;
 use crate::evidence::{Evidence, EvidenceError};
 use crate::exchange::Transfers;
 use crate::holdings::Holdings;
@@ -60,12 +61,14 @@ pub struct Gatekeeper {
     own: Arc<Identity>,
     store: Store,
     evidence: Evidence,
+    events: Events,
     agreements: Agreements,
     holdings: Holdings,
     transfers: Arc<Transfers>,
     tokens: AccessTokens,
     locks: KeyedLocks,
-    schemas: Mutex<HashMap<String, TableSource>>,
+    /// Tables by asset, and when that asset was added: another one may have its id later.
+    schemas: Mutex<HashMap<String, (String, TableSource)>>,
     this: Weak<Self>,
 }
 
@@ -75,15 +78,17 @@ impl Gatekeeper {
         own: Arc<Identity>,
         store: Store,
         evidence: Evidence,
+        events: Events,
         agreements: Agreements,
         transfers: Arc<Transfers>,
     ) -> Arc<Self> {
-        let tokens = AccessTokens::new(Arc::clone(&own));
+        let tokens = AccessTokens::new(Arc::clone(&own), store.clone());
         let holdings = Holdings::new(store.clone());
         Arc::new_cyclic(|this| Self {
             own,
             store,
             evidence,
+            events,
             agreements,
             holdings,
             transfers,
@@ -127,12 +132,13 @@ impl Gatekeeper {
     }
 
     fn table(&self, asset: &str) -> Result<TableSource, Refused> {
-        if let Some(source) = self.schemas.lock().unwrap_or_else(PoisonError::into_inner).get(asset) {
+        let row = self.holdings.asset(asset).map_err(refused)?;
+        let mut schemas = self.schemas.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, source)) = schemas.get(asset).filter(|(issued, _)| *issued == row.issued) {
             return Ok(source.clone());
         }
-        let row = self.holdings.asset(asset).map_err(refused)?;
         let source = row.source().map_err(refused)?;
-        self.schemas.lock().unwrap_or_else(PoisonError::into_inner).insert(asset.to_owned(), source.clone());
+        schemas.insert(asset.to_owned(), (row.issued, source.clone()));
         Ok(source)
     }
 
@@ -187,6 +193,10 @@ impl Gatekeeper {
     async fn save(&self, mut batch: Batch, statement: &Statement) -> Result<(), Refused> {
         self.evidence.flush().await.map_err(evidence_failed)?;
         let saved = self.evidence.save(&mut batch, statement).map_err(evidence_failed)?;
+        let agreement = statement.agreement.as_deref().unwrap_or_default();
+        let data = json!({ "@id": agreement, "counterPartyId": statement.with.as_str(), "seq": statement.seq });
+        let kind = format!("contract.{}", statement.kind);
+        let _told = self.events.record(&mut batch, &kind, agreement, data).map_err(store_failed)?;
         self.store.commit(batch).await.map_err(store_failed)?;
         self.evidence.make_durable(&[saved]).await.map_err(evidence_failed)
     }

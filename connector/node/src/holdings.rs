@@ -7,14 +7,23 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 use shuyu_data_plane::{ParseFormError, TableSource, schema_from_bytes};
 use shuyu_policy::{Finding, Policy, Severity};
+use tokio::sync::Mutex as AsyncMutex;
 use url::Url;
 
 use crate::agreements::{AgreementRow, Held, Side};
+use crate::clock;
+use crate::event_log::Recording;
+use crate::events::Events;
 use crate::problem::Problem;
 use crate::store::{Batch, Store, Table};
+
+mod change;
+mod definitions;
+
+pub use definitions::{Definition, Selector};
 
 /// A table that the holder can offer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -44,6 +53,12 @@ pub struct Asset {
     /// When it was added.
     #[serde(default)]
     pub issued: String,
+    /// Properties shown to others that have no place of their own here, as the holder wrote them.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub properties: Map<String, Value>,
+    /// Properties for the holder alone.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub private_properties: Map<String, Value>,
 }
 
 impl Asset {
@@ -84,6 +99,12 @@ pub struct PolicyRow {
     pub id: String,
     /// ODRL JSON-LD.
     pub policy: Value,
+    /// When it was added.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub issued: String,
+    /// Properties for the holder alone.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub private_properties: Map<String, Value>,
 }
 
 /// Who answers the other party.
@@ -123,6 +144,9 @@ pub struct Offer {
     /// Who answers requests.
     #[serde(default)]
     pub approve: Approve,
+    /// The definition of several assets that it belongs to; one of its own if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub definition: Option<String>,
 }
 
 /// The holder's shelf. Clones share what they know of changes.
@@ -131,12 +155,22 @@ pub struct Holdings {
     store: Store,
     /// Assets whose offers have changed and that [`Holdings::take_changed`] has not given yet.
     changed: Arc<Mutex<BTreeSet<String>>>,
+    events: Option<Events>,
+    /// One change at a time, so that what was looked up still holds when it is written.
+    changing: Arc<AsyncMutex<()>>,
 }
 
 impl Holdings {
     /// Over the node's store.
     pub fn new(store: Store) -> Self {
-        Self { store, changed: Arc::default() }
+        Self { store, changed: Arc::default(), events: None, changing: Arc::default() }
+    }
+
+    /// The same shelf; what changes on it is told.
+    #[must_use]
+    pub fn telling(mut self, events: Events) -> Self {
+        self.events = Some(events);
+        self
     }
 
     fn changed(&self) -> MutexGuard<'_, BTreeSet<String>> {
@@ -166,7 +200,10 @@ impl Holdings {
         check_id("id", &asset.id)?;
         check_text("title", &asset.title, 256)?;
         check_table(&asset.table)?;
-        self.insert(Table::Assets, "asset", &asset.id, &asset).await?;
+        let _guard = self.changing.lock().await;
+        let mut change = Change::new("asset", "created", &asset.id);
+        self.offer_everywhere(&asset.id, &mut change)?;
+        self.insert(Table::Assets, &asset, change).await?;
         Ok(asset)
     }
 
@@ -174,16 +211,12 @@ impl Holdings {
     ///
     /// # Errors
     /// 422 with an explanation for unknown or unenforceable terms.
-    pub async fn add_policy(&self, row: PolicyRow) -> Result<Vec<String>, Problem> {
+    pub async fn add_policy(&self, mut row: PolicyRow) -> Result<Vec<String>, Problem> {
         check_id("id", &row.id)?;
-        let policy = parse_policy(&row.policy)?;
-        let findings = shuyu_policy::check(&policy);
-        let words = findings.iter().map(described).collect::<Vec<_>>();
-        if findings.iter().any(|finding| finding.severity == Severity::Error) {
-            return Err(Problem::refused("the policy cannot be enforced as written", words)
-                .hint("`shuyu policy check FILE` explains each finding"));
-        }
-        self.insert(Table::Policies, "policy", &row.id, &row).await?;
+        let words = checked_policy(&row.policy)?;
+        row.issued = clock::now().to_string();
+        let _guard = self.changing.lock().await;
+        self.insert(Table::Policies, &row, Change::new("policy", "created", &row.id)).await?;
         Ok(words)
     }
 
@@ -196,6 +229,7 @@ impl Holdings {
             offer.id = format!("offer-{}", uuid::Uuid::new_v4());
         }
         check_id("id", &offer.id)?;
+        let _guard = self.changing.lock().await;
         if self.store.get::<Asset>(Table::Assets, &offer.asset)?.is_none() {
             return Err(Problem::invalid(format!("`asset`: there is no asset `{}`", offer.asset)));
         }
@@ -205,11 +239,11 @@ impl Holdings {
         if self.store.get::<Value>(Table::Offers, &offer.id)?.is_some() {
             return Err(Problem::conflict(format!("there is offer `{}` already", offer.id)));
         }
-        let mut batch = Batch::default();
-        batch.put(Table::Offers, &offer.id, &offer)?;
-        batch.put(Table::OffersByAsset, &place(&offer), &())?;
-        self.store.commit(batch).await?;
-        self.changed().insert(offer.asset.clone());
+        offer.definition = None;
+        let mut change = Change::new("offer", "created", &offer.id);
+        change.batch.put(Table::Definitions, &offer.id, &Definition::of(&offer))?;
+        change.put_offer(&offer)?;
+        self.commit(change).await?;
         Ok(offer)
     }
 
@@ -285,8 +319,11 @@ impl Holdings {
     /// # Errors
     /// 404, or 409 naming the offer.
     pub async fn remove_asset(&self, id: &str) -> Result<(), Problem> {
+        let _guard = self.changing.lock().await;
         self.asset(id)?;
-        if let Some(offer) = self.offers_of(id)?.first() {
+        let mut change = Change::new("asset", "deleted", id);
+        let kept = self.withdraw_everywhere(self.offers_of(id)?, &mut change)?;
+        if let Some(offer) = kept.first() {
             return Err(Problem::conflict(format!("asset `{id}` is offered by `{}`", offer.id))
                 .hint("remove the offer first; contracts already made stay as they are"));
         }
@@ -298,7 +335,8 @@ impl Holdings {
                 Problem::conflict(format!("contract `{contract}` is about asset `{id}`")).hint("revoke it first")
             );
         }
-        self.delete(Table::Assets, id).await
+        change.batch.delete(Table::Assets, id);
+        self.commit(change).await
     }
 
     /// Removes a policy that no offer names.
@@ -306,11 +344,14 @@ impl Holdings {
     /// # Errors
     /// 404, or 409 naming the offer.
     pub async fn remove_policy(&self, id: &str) -> Result<(), Problem> {
+        let _guard = self.changing.lock().await;
         self.policy(id)?;
-        if let Some(offer) = self.offers(None, usize::MAX)?.into_iter().find(|offer| offer.policy == id) {
-            return Err(Problem::conflict(format!("policy `{id}` is used by offer `{}`", offer.id)));
+        if let Some(user) = self.definition_with_policy(id)? {
+            return Err(Problem::conflict(format!("policy `{id}` is used by offer `{}`", user.id)));
         }
-        self.delete(Table::Policies, id).await
+        let mut change = Change::new("policy", "deleted", id);
+        change.batch.delete(Table::Policies, id);
+        self.commit(change).await
     }
 
     /// Withdraws an offer; agreements made from it live on.
@@ -318,38 +359,97 @@ impl Holdings {
     /// # Errors
     /// 404.
     pub async fn remove_offer(&self, id: &str) -> Result<(), Problem> {
+        let _guard = self.changing.lock().await;
         let offer = self.offer(id)?;
-        let mut batch = Batch::default();
-        batch.delete(Table::Offers, id);
-        batch.delete(Table::OffersByAsset, &place(&offer));
-        self.store.commit(batch).await?;
-        self.changed().insert(offer.asset.clone());
-        Ok(())
+        if let Some(definition) = offer.definition {
+            return Err(Problem::conflict(format!("the offer belongs to the contract definition `{definition}`"))
+                .hint("change or remove the definition"));
+        }
+        let mut change = Change::new("offer", "deleted", id);
+        change.batch.delete(Table::Definitions, id);
+        change.delete_offer(&offer);
+        self.commit(change).await
     }
 
     fn rows<T: DeserializeOwned>(&self, table: Table, after: Option<&str>, limit: usize) -> Result<Vec<T>, Problem> {
         Ok(self.store.list(table, after, limit)?.into_iter().map(|(_, row)| row).collect())
     }
 
-    async fn insert<T: Serialize>(&self, table: Table, what: &str, id: &str, row: &T) -> Result<(), Problem> {
-        if self.store.get::<Value>(table, id)?.is_some() {
-            return Err(Problem::conflict(format!("there is {what} `{id}` already")));
+    async fn insert<T: Serialize>(&self, table: Table, row: &T, mut change: Change) -> Result<(), Problem> {
+        if self.store.get::<Value>(table, &change.id)?.is_some() {
+            return Err(Problem::conflict(format!("there is {} `{}` already", change.what, change.id)));
         }
-        let mut batch = Batch::default();
-        batch.put(table, id, row)?;
-        Ok(self.store.commit(batch).await?)
+        change.batch.put(table, &change.id, row)?;
+        self.commit(change).await
     }
 
-    async fn delete(&self, table: Table, id: &str) -> Result<(), Problem> {
-        let mut batch = Batch::default();
-        batch.delete(table, id);
-        Ok(self.store.commit(batch).await?)
+    /// Makes a change durable and tells of it.
+    async fn commit(&self, mut change: Change) -> Result<(), Problem> {
+        let _told = self.told(&mut change)?;
+        self.store.commit(change.batch).await?;
+        self.changed().extend(change.assets);
+        Ok(())
+    }
+
+    /// Adds what happened to the batch, in the words of the field.
+    fn told(&self, change: &mut Change) -> Result<Option<Recording>, Problem> {
+        let Some(events) = &self.events else { return Ok(None) };
+        let noun = match change.what {
+            "policy" => "policy.definition",
+            "offer" => "contract.definition",
+            other => other,
+        };
+        let (kind, data) = (format!("{noun}.{}", change.verb), json!({ "@id": change.id }));
+        Ok(Some(events.record(&mut change.batch, &kind, &change.id, data)?))
+    }
+}
+
+/// A change of the shelf that is being put together.
+struct Change {
+    what: &'static str,
+    verb: &'static str,
+    id: String,
+    batch: Batch,
+    /// Assets that look different afterwards.
+    assets: BTreeSet<String>,
+}
+
+impl Change {
+    fn new(what: &'static str, verb: &'static str, id: &str) -> Self {
+        Self { what, verb, id: id.to_owned(), batch: Batch::default(), assets: BTreeSet::new() }
+    }
+
+    fn put_offer(&mut self, offer: &Offer) -> Result<(), Problem> {
+        self.batch.put(Table::Offers, &offer.id, offer)?;
+        self.batch.put(Table::OffersByAsset, &place(offer), &())?;
+        self.assets.insert(offer.asset.clone());
+        Ok(())
+    }
+
+    fn delete_offer(&mut self, offer: &Offer) {
+        self.batch.delete(Table::Offers, &offer.id);
+        self.batch.delete(Table::OffersByAsset, &place(offer));
+        self.assets.insert(offer.asset.clone());
     }
 }
 
 /// Where an offer is among those of its asset. Identifiers have no white space.
 fn place(offer: &Offer) -> String {
     format!("{} {}", offer.asset, offer.id)
+}
+
+/// Checks a policy as it will be enforced; the findings that do not refuse it.
+///
+/// # Errors
+/// 422 with an explanation for unknown or unenforceable terms.
+pub fn checked_policy(json: &Value) -> Result<Vec<String>, Problem> {
+    let findings = shuyu_policy::check(&parse_policy(json)?);
+    let words = findings.iter().map(described).collect::<Vec<_>>();
+    if findings.iter().any(|finding| finding.severity == Severity::Error) {
+        return Err(Problem::refused("the policy cannot be enforced as written", words)
+            .hint("`shuyu policy check FILE` explains each finding"));
+    }
+    Ok(words)
 }
 
 /// Reads ODRL JSON, naming the term that is not understood.

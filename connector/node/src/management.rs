@@ -1,12 +1,14 @@
 //! The management API: what a node's owner, or a program of theirs, can ask of the node.
 //!
-//! Loopback only, one API key, JSON in and out, errors as problem details (RFC 9457).
+//! Loopback only, JSON in and out, errors as problem details (RFC 9457). `/v1` is what the command uses and takes an
+//! operator's key; [`v3`] has the shape of the EDC management API, with keys of several roles.
 
 pub mod audit;
 pub mod claims;
 pub mod exchange;
 pub mod ledger;
 pub mod shelf;
+pub mod v3;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,10 +24,13 @@ use serde_json::Value;
 use shuyu_base::json;
 use shuyu_data_plane::Engine;
 use shuyu_ledger::Ledger;
+use tokio_util::sync::CancellationToken;
 
+use crate::api_keys::ApiKeys;
 use crate::audit::Auditor;
 use crate::config::Config;
 use crate::holdings::Holdings;
+use crate::hooks::Hooks;
 use crate::identity::{Identity, bearer};
 use crate::metrics::Metrics;
 use crate::problem::Problem;
@@ -52,13 +57,28 @@ pub struct Parts {
     pub metrics: Metrics,
     /// The wallet, and the issuer where the node is one.
     pub claims: Arc<claims::Desk>,
-    /// The key that callers present.
-    pub api_key: String,
+    /// The keys that callers present.
+    pub api_keys: ApiKeys,
+    /// Where events are posted.
+    pub hooks: Hooks,
+    /// Set when the node stops.
+    pub stopping: CancellationToken,
 }
 
 /// The whole API.
 pub fn router(parts: Parts) -> Router {
-    let shelf = Arc::new(shelf::Shelf { holdings: parts.holdings, dir: parts.dir, engine: parts.engine });
+    let holdings = parts.holdings;
+    let shelf = Arc::new(shelf::Shelf { holdings: holdings.clone(), dir: parts.dir, engine: parts.engine });
+    let v3 = v3::V3 {
+        did: parts.identity.did.clone(),
+        store: parts.desk.store.clone(),
+        holdings,
+        shelf: Arc::clone(&shelf),
+        desk: Arc::clone(&parts.desk),
+        hooks: parts.hooks,
+        events: parts.desk.events.clone(),
+        stopping: parts.stopping,
+    };
     let status = Arc::new(Status { config: parts.config, identity: parts.identity, ledger: Arc::clone(&parts.ledger) });
     let routes = Router::new()
         .route("/status", get(show_status).with_state(status))
@@ -68,7 +88,9 @@ pub fn router(parts: Parts) -> Router {
         .merge(ledger::router(parts.ledger))
         .merge(audit::router(parts.auditor));
     let routes = routes.layer(middleware::from_fn(crate::whole::carried_through));
-    guarded(routes, &parts.api_key).merge(parts.metrics.router())
+    guarded(routes, parts.api_keys.clone())
+        .merge(v3::router(Arc::new(v3), parts.api_keys))
+        .merge(parts.metrics.router())
 }
 
 struct Status {
@@ -88,31 +110,27 @@ async fn show_status(State(status): State<Arc<Status>>) -> Result<Json<Value>, P
     })))
 }
 
-/// Puts the routes behind the API key.
-pub fn guarded(routes: Router, api_key: &str) -> Router {
-    let key: Arc<str> = api_key.into();
+/// Puts the routes behind the keys of operators.
+pub fn guarded(routes: Router, keys: ApiKeys) -> Router {
     Router::new()
         .nest("/v1", routes)
         .fallback(|| async {
-            Problem::new(StatusCode::NOT_FOUND, "there is no such path").hint("paths start with /v1")
+            Problem::new(StatusCode::NOT_FOUND, "there is no such path").hint("paths start with /v1 or /v3")
         })
-        .layer(middleware::from_fn_with_state(key, require_key))
+        .layer(middleware::from_fn_with_state(keys, require_key))
 }
 
-async fn require_key(State(key): State<Arc<str>>, request: Request, next: Next) -> Response {
+async fn require_key(State(keys): State<ApiKeys>, request: Request, next: Next) -> Response {
     let given = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let matches = bearer(given).is_some_and(|given| same_secret(given.as_bytes(), key.as_bytes()));
-    if matches {
-        return next.run(request).await;
+    match bearer(given).and_then(|key| keys.caller(key)) {
+        Some(caller) if caller.may(&[]) => next.run(request).await,
+        Some(caller) => Problem::new(StatusCode::FORBIDDEN, format!("the key `{}` has no role for this", caller.name))
+            .hint("paths under /v1 take an operator's key; others are for /v3")
+            .into_response(),
+        None => Problem::new(StatusCode::UNAUTHORIZED, "the API key is missing or wrong")
+            .hint("send `Authorization: Bearer <content of management.key>`")
+            .into_response(),
     }
-    Problem::new(StatusCode::UNAUTHORIZED, "the API key is missing or wrong")
-        .hint("send `Authorization: Bearer <content of management.key>`")
-        .into_response()
-}
-
-/// Compares without telling by its duration where the first difference is.
-pub(crate) fn same_secret(left: &[u8], right: &[u8]) -> bool {
-    left.len() == right.len() && left.iter().zip(right).fold(0, |acc, (a, b)| acc | (a ^ b)) == 0
 }
 
 /// A JSON body read by the strict parser: bounded, no duplicate names, errors that name the field.

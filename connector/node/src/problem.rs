@@ -1,8 +1,8 @@
 //! Errors of the management API and of the data endpoints as problem details (RFC 9457).
 
-use axum::Json;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use serde_json::{Map, Value};
 
 use crate::store::StoreError;
@@ -59,9 +59,22 @@ impl Problem {
     }
 }
 
+/// A problem as it was answered, kept with the response for whoever shows it in another shape.
+#[derive(Clone, Debug)]
+pub struct Told {
+    /// The problem.
+    pub problem: Problem,
+    /// What the log calls this request.
+    pub correlation: String,
+}
+
+/// Header with the name that the log gives a request that failed.
+pub const CORRELATION_HEADER: &str = "x-correlation-id";
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let correlation = uuid::Uuid::new_v4().to_string();
+        let told = Told { problem: self.clone(), correlation: correlation.clone() };
         if self.status.is_server_error() {
             tracing::error!(status = self.status.as_u16(), detail = %self.detail, %correlation, "request failed");
         } else {
@@ -79,8 +92,9 @@ impl IntoResponse for Problem {
         if !self.explanation.is_empty() {
             body.insert("explanation".to_owned(), self.explanation.into());
         }
-        let kind = [(header::CONTENT_TYPE, "application/problem+json")];
-        (self.status, kind, Json(Value::Object(body))).into_response()
+        let name = header::HeaderName::from_static(CORRELATION_HEADER);
+        let kind = [(header::CONTENT_TYPE, "application/problem+json".to_owned()), (name, told.correlation.clone())];
+        (self.status, kind, Extension(told), Json(Value::Object(body))).into_response()
     }
 }
 

@@ -23,6 +23,7 @@ use tonic::transport::{Identity as TlsIdentity, ServerTlsConfig};
 
 use crate::access::AccessTokens;
 use crate::agreements::Agreements;
+use crate::api_keys::ApiKeys;
 use crate::audit::Auditor;
 use crate::catalogue::Catalogue;
 use crate::claims::issuer::server::{IssuerService, router as issuer_router};
@@ -39,6 +40,7 @@ use crate::exchange::{Negotiations, Transfers};
 use crate::finder::Finder;
 use crate::gate::Gatekeeper;
 use crate::holdings::Holdings;
+use crate::hooks::Hooks;
 use crate::identity::{Doorkeeper, Identity, IdentityError};
 use crate::init::MANAGEMENT_KEY_FILE;
 use crate::metrics::Metrics;
@@ -178,22 +180,23 @@ impl Node {
             store: store.clone(),
             evidence: evidence.clone(),
             peers: Arc::clone(&peers),
-            events: Events::default(),
+            events: Events::open(store.clone())?,
             max_open_per_peer: config.limits.max_open_per_peer,
             tasks: TaskTracker::new(),
             stopping,
         };
         let doorkeeper = Doorkeeper::new(identity.did.clone(), Arc::clone(&resolver), store.clone());
-        let claims = Claims::start(&config, &identity, &tools, &doorkeeper, http)?;
+        let claims = Claims::start(&config, &identity, &tools, &doorkeeper, http.clone())?;
         let agreements = Agreements::new(store.clone());
-        let holdings = Holdings::new(store.clone());
+        let holdings = Holdings::new(store.clone()).telling(tools.events.clone());
+        holdings.adopt_offers().await.map_err(|problem| RunError::Recover(problem.detail))?;
         let root =
             dsp_server::callback_root(&config.public.url).map_err(|problem| RunError::Recover(problem.detail))?;
         let negotiations = Negotiations::new(tools.clone(), agreements.clone(), root.clone(), &config);
         let transfers = Transfers::new(
             tools.clone(),
             agreements.clone(),
-            AccessTokens::new(Arc::clone(&identity)),
+            AccessTokens::new(Arc::clone(&identity), store.clone()),
             root.clone(),
             &config,
         );
@@ -201,6 +204,7 @@ impl Node {
             Arc::clone(&identity),
             store.clone(),
             evidence.clone(),
+            tools.events.clone(),
             agreements.clone(),
             Arc::clone(&transfers),
         );
@@ -243,6 +247,8 @@ impl Node {
             events: tools.events.clone(),
             stopping: tools.stopping.clone(),
         });
+        let hooks =
+            Hooks::start(&tools, http, Arc::clone(&identity)).map_err(|problem| RunError::Recover(problem.detail))?;
         let management = management::router(management::Parts {
             config: config.clone(),
             dir: dir.to_owned(),
@@ -254,7 +260,9 @@ impl Node {
             engine: Arc::clone(&engine),
             metrics,
             claims: claims.desk,
-            api_key: read(&dir.join(MANAGEMENT_KEY_FILE))?.trim().to_owned(),
+            api_keys: ApiKeys::new(dir, read(&dir.join(MANAGEMENT_KEY_FILE))?.trim()),
+            hooks,
+            stopping: tools.stopping.clone(),
         });
         let tls_pem = tls_pem(dir, &config)?;
         let tls = match &tls_pem {
@@ -293,7 +301,8 @@ impl Node {
             .map(|(certificate, key)| ServerTlsConfig::new().identity(TlsIdentity::from_pem(certificate, key)));
         let service = FlightSql::new(Arc::clone(&self.gate) as SharedGate, self.engine);
         let flight = serve_flight(service, flight, tls, stop.clone());
-        let housekeeping = housekeeping(self.doorkeeper, self.pull, self.issuer, stop.clone());
+        let housekeeping =
+            housekeeping(self.doorkeeper, self.pull, self.issuer, self.tools.events.clone(), stop.clone());
         let mut servers = JoinSet::new();
         servers.spawn(async move { server_ended("public", public.await) });
         servers.spawn(async move { server_ended("management", management.await) });
@@ -482,13 +491,22 @@ fn first(ended: Option<Result<Result<(), RunError>, JoinError>>) -> Result<(), R
     }
 }
 
-async fn housekeeping(doorkeeper: Doorkeeper, pull: Pull, issuer: Option<Arc<Issuer>>, stop: CancellationToken) {
+async fn housekeeping(
+    doorkeeper: Doorkeeper,
+    pull: Pull,
+    issuer: Option<Arc<Issuer>>,
+    events: Events,
+    stop: CancellationToken,
+) {
     let mut interval = tokio::time::interval(HOUSEKEEPING);
     loop {
         tokio::select! {
             _ = interval.tick() => {
                 if let Err(error) = doorkeeper.forget_expired(clock::now()).await {
                     tracing::warn!(%error, "could not forget expired token ids");
+                }
+                if let Err(error) = events.log().trim().await {
+                    tracing::warn!(%error, "could not forget old events");
                 }
                 pull.sweep().await;
                 if let Some(issuer) = &issuer {

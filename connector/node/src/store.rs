@@ -60,10 +60,22 @@ pub enum Table {
     Issued,
     /// Revoked credentials, by number of the status list; and the next free index.
     StatusLists,
+    /// Contract definitions: which assets are offered under which policy, by id.
+    Definitions,
+    /// Ids of the definitions that offer every asset.
+    DefinitionsOfAll,
+    /// A provider's count of the access tokens it issued, by transfer.
+    TokenCounts,
+    /// A consumer's renewed access tokens, by transfer.
+    Edrs,
+    /// What happened, by number.
+    EventLog,
+    /// Web hooks and how far each has come, by id.
+    Hooks,
 }
 
 impl Table {
-    const ALL: [Self; 23] = [
+    const ALL: [Self; 29] = [
         Self::Assets,
         Self::Policies,
         Self::Offers,
@@ -87,6 +99,12 @@ impl Table {
         Self::IssuerRequests,
         Self::Issued,
         Self::StatusLists,
+        Self::Definitions,
+        Self::DefinitionsOfAll,
+        Self::TokenCounts,
+        Self::Edrs,
+        Self::EventLog,
+        Self::Hooks,
     ];
 
     fn name(self) -> &'static str {
@@ -114,6 +132,12 @@ impl Table {
             Self::IssuerRequests => "issuer-requests.v1",
             Self::Issued => "issued.v1",
             Self::StatusLists => "status-lists.v1",
+            Self::Definitions => "definitions.v1",
+            Self::DefinitionsOfAll => "definitions-of-all.v1",
+            Self::TokenCounts => "token-counts.v1",
+            Self::Edrs => "edrs.v1",
+            Self::EventLog => "event-log.v1",
+            Self::Hooks => "hooks.v1",
         }
     }
 }
@@ -253,6 +277,18 @@ impl Store {
             ends.push(String::from_utf8_lossy(end).into_owned());
         }
         Ok(ends)
+    }
+
+    /// The greatest key of a table, if it has rows.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn last_key(&self, table: Table) -> Result<Option<String>, StoreError> {
+        let db = self.read()?;
+        let db = db.as_ref().ok_or(StoreError::Stopped)?;
+        let Some(family) = db.cf_handle(table.name()) else { return Ok(None) };
+        let last = db.iterator_cf(family, IteratorMode::End).next().transpose()?;
+        Ok(last.map(|(key, _)| String::from_utf8_lossy(&key).into_owned()))
     }
 
     /// Makes all changes durable, or none.

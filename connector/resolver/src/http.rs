@@ -248,15 +248,42 @@ impl Http {
         if let Some(body) = json_body {
             request = request.header(CONTENT_TYPE, "application/json").body(body);
         }
-        let response = request.send().await.map_err(|error| classify(url, &error))?;
-        let status = response.status().as_u16();
-        let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
-        let content_type = header("content-type").map(str::to_owned);
-        let retry_after_s = header("retry-after").and_then(|text| text.parse().ok());
-        let location = header("location").map(str::to_owned);
-        let body = read_body(url, response, max_bytes).await?;
-        Ok(Response { status, content_type, retry_after_s, location, body })
+        exchange(url, request, max_bytes).await
     }
+
+    /// Posts bytes under headers of the caller's choosing and reads the answer, at most `max_bytes` of it, whatever the
+    /// status.
+    ///
+    /// # Errors
+    /// [`HttpError`] when there is no complete answer.
+    pub async fn post_bytes(
+        &self,
+        url: &Url,
+        headers: &[(&str, &str)],
+        body: Vec<u8>,
+        max_bytes: usize,
+    ) -> Result<Response, HttpError> {
+        self.guard.check_url(url).map_err(|reason| HttpError::NotAllowed { url: shown(url), reason })?;
+        let mut request = self.client.post(url.clone()).body(body);
+        for (name, value) in headers {
+            let mut value = HeaderValue::try_from(*value).map_err(|_| HttpError::BadRequest { url: shown(url) })?;
+            value.set_sensitive(true);
+            request = request.header(*name, value);
+        }
+        exchange(url, request, max_bytes).await
+    }
+}
+
+/// Sends a request and reads its answer, at most `max_bytes` of it.
+async fn exchange(url: &Url, request: reqwest::RequestBuilder, max_bytes: usize) -> Result<Response, HttpError> {
+    let response = request.send().await.map_err(|error| classify(url, &error))?;
+    let status = response.status().as_u16();
+    let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
+    let content_type = header("content-type").map(str::to_owned);
+    let retry_after_s = header("retry-after").and_then(|text| text.parse().ok());
+    let location = header("location").map(str::to_owned);
+    let body = read_body(url, response, max_bytes).await?;
+    Ok(Response { status, content_type, retry_after_s, location, body })
 }
 
 /// Reads at most `max_bytes`, whatever `Content-Length` says.

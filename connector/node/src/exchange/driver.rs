@@ -323,6 +323,7 @@ impl<K: Kind> Driver<K> {
         }
         if save {
             batch.put(K::TABLE, &row.pid, row)?;
+            let _told = self.tools.events.step(&mut batch, row, before.as_deref())?;
             // A bare save notes that the other party has our message. A power failure that undoes it makes us send the
             // message once more, and it is acknowledged again.
             let committed = if effects == [Effect::Save] {

@@ -1,10 +1,12 @@
 //! Transfer processes: access to the data of an agreement, from request to end.
 
+mod access;
+
 use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
-use shuyu_base::{Did, Digest, UnixMillis};
+use serde_json::json;
+use shuyu_base::{Did, Digest};
 use shuyu_contract_engine::transfer::{State, Verb};
 use shuyu_contract_engine::{Party, Proposal, Transfer};
 use shuyu_data_plane::StreamStanding;
@@ -16,8 +18,9 @@ use crate::access::AccessTokens;
 use crate::agreements::{AgreementRow, Agreements, Held, Side};
 use crate::clock;
 use crate::config::Config;
+use crate::edr::Edrs;
 use crate::exchange::driver::{Answer, Draft, Driver, Tools};
-use crate::exchange::handover::{Access, Address, Format};
+use crate::exchange::handover::{Address, Format};
 use crate::exchange::kinds::path_segment;
 use crate::exchange::negotiation::new_pid;
 use crate::exchange::row::{Kind, MachineRow, Row, process_name};
@@ -25,9 +28,6 @@ use crate::holdings::Holdings;
 use crate::locks::KeyedLocks;
 use crate::problem::Problem;
 use crate::store::{Batch, Table};
-
-/// An access token is renewed when it has less than this left, in milliseconds.
-const RENEW_BEFORE_MS: i64 = 60_000;
 
 /// What a transfer is about.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -51,6 +51,7 @@ pub struct Transfers {
     agreements: Agreements,
     holdings: Holdings,
     tokens: AccessTokens,
+    edrs: Edrs,
     /// One opening message at a time from each sender and process.
     opening: KeyedLocks,
     own_root: CallbackUrl,
@@ -72,6 +73,7 @@ impl Transfers {
             holdings: Holdings::new(tools.store.clone()),
             agreements,
             tokens,
+            edrs: Edrs::new(tools.store.clone()),
             opening: KeyedLocks::default(),
             own_root,
             public_url: config.public.url.trim_end_matches('/').to_owned(),
@@ -320,6 +322,8 @@ impl Transfers {
             Problem::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, crate::management::chain(&error))
         };
         let saved = self.tools.evidence.save(&mut batch, &statement).map_err(failed)?;
+        let told = json!({ "@id": agreement, "reason": reason, "counterPartyId": contract.peer });
+        let _told = self.tools.events.record(&mut batch, "contract.agreement.terminated", agreement, told)?;
         self.tools.store.commit(batch).await?;
         self.agreements.stop_streams_under(agreement, reason);
         self.tools.evidence.make_durable(&[saved]).await.map_err(failed)?;
@@ -449,7 +453,7 @@ impl Transfers {
         let contract = self.agreements.get(&row.detail.agreement)?;
         let asset = self.holdings.asset(&contract.asset)?;
         let consumer: Did = row.peer.parse().map_err(|_| Problem::conflict("the peer has no valid DID"))?;
-        let (token, expires) = self.tokens.issue(&consumer, &row.pid, &row.detail.agreement, clock::now());
+        let (token, expires) = self.issue(&consumer, &row.pid, &contract)?;
         let http = self.http_endpoint(&row.pid);
         let endpoint = match row.detail.format {
             Format::FlightSql => self.flight_url.clone(),
@@ -473,74 +477,6 @@ impl Transfers {
 
     fn http_endpoint(&self, pid: &str) -> String {
         format!("{}/data/{}", self.public_url, path_segment(pid))
-    }
-
-    /// Where and with which token a consumer reads the data; the token is renewed when it is about to end.
-    ///
-    /// # Errors
-    /// 404; 409 if the transfer is not started; 502 if the provider does not renew the token.
-    pub async fn access(&self, pid: &str) -> Result<Access, Problem> {
-        let row = self.driver()?.get(pid)?;
-        if row.role != Side::Consumer {
-            return Err(Problem::conflict("we are the provider of this transfer"));
-        }
-        if state(&row) != Some(State::Started) {
-            return Err(Problem::conflict(format!(
-                "the transfer is in state {}",
-                row.machine.state().unwrap_or("NEW")
-            ))
-            .hint(row.detail.reason.clone().unwrap_or_else(|| "only a started transfer gives access".to_owned())));
-        }
-        let address =
-            row.detail.data_address.as_ref().ok_or_else(|| Problem::peer("the provider sent no data address"))?;
-        let text = |name: &str| {
-            address
-                .property(name)
-                .map(str::to_owned)
-                .ok_or_else(|| Problem::peer(format!("the provider's data address has no `{name}`")))
-        };
-        let (mut bearer, mut expires_at) = (text("authorization")?, text("expiresAt")?);
-        let ends = UnixMillis::from_rfc3339(&expires_at).unwrap_or(UnixMillis(0));
-        if ends.since(clock::now()) < RENEW_BEFORE_MS {
-            (bearer, expires_at) = self.renew(&row, &text("refreshEndpoint")?).await?;
-        }
-        Ok(Access {
-            format: row.detail.format.name(),
-            flight_endpoint: text("flightEndpoint")?,
-            http_endpoint: text("httpEndpoint")?,
-            bearer,
-            expires_at,
-            table: text("table")?,
-            agreement: row.detail.agreement.clone(),
-        })
-    }
-
-    async fn renew(&self, row: &Row<Transfer>, endpoint: &str) -> Result<(String, String), Problem> {
-        let peer: Did = row.peer.parse().map_err(|_| Problem::conflict("the peer has no valid DID"))?;
-        let answer = self
-            .tools
-            .peers
-            .post(&peer, endpoint, &json!({}))
-            .await
-            .map_err(|error| Problem::peer(crate::management::chain(&error)))?;
-        let text = |name: &str| {
-            let value = answer.get(name).and_then(Value::as_str);
-            value.map(str::to_owned).ok_or_else(|| Problem::peer(format!("the renewed access has no `{name}`")))
-        };
-        Ok((text("bearer")?, text("expires_at")?))
-    }
-
-    /// A provider's answer to a consumer that wants a new token.
-    ///
-    /// # Errors
-    /// 404 for anything that is not the caller's started transfer.
-    pub fn renewed(&self, caller: &Did, pid: &str) -> Result<Value, Problem> {
-        let row = self.driver()?.get(pid)?;
-        if row.role != Side::Provider || row.peer != caller.as_str() || standing(&row) != StreamStanding::Live {
-            return Err(Problem::not_found("started transfer", pid));
-        }
-        let (bearer, expires) = self.tokens.issue(caller, pid, &row.detail.agreement, clock::now());
-        Ok(json!({ "bearer": bearer, "expires_at": expires.to_string() }))
     }
 }
 

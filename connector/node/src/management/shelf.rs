@@ -61,8 +61,17 @@ fn shown(asset: &Asset) -> Value {
 
 async fn add_asset(
     State(shelf): State<Arc<Shelf>>,
-    Body(mut asset): Body<Asset>,
+    Body(asset): Body<Asset>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
+    let asset = read_asset(&shelf, asset).await?;
+    Ok((StatusCode::CREATED, Json(shown(&shelf.holdings.add_asset(asset).await?))))
+}
+
+/// Looks at the table an asset names, and notes its columns.
+///
+/// # Errors
+/// 400 if it cannot be read.
+pub async fn read_asset(shelf: &Shelf, mut asset: Asset) -> Result<Asset, Problem> {
     asset.location = absolute(&shelf.dir, &asset.location)?;
     asset.arrow_schema = String::new();
     let schema = shelf
@@ -78,7 +87,7 @@ async fn add_asset(
         .iter()
         .map(|field| Column { name: field.name().clone(), kind: field.data_type().to_string() })
         .collect();
-    Ok((StatusCode::CREATED, Json(shown(&shelf.holdings.add_asset(asset).await?))))
+    Ok(asset)
 }
 
 async fn remove_asset(State(shelf): State<Arc<Shelf>>, Path(id): Path<String>) -> Result<StatusCode, Problem> {
@@ -124,7 +133,10 @@ async fn remove_offer(State(shelf): State<Arc<Shelf>>, Path(id): Path<String>) -
 }
 
 /// Object store URLs stay as they are; a path becomes an absolute file URL, so that it means the same after a restart.
-fn absolute(dir: &FsPath, location: &str) -> Result<String, Problem> {
+///
+/// # Errors
+/// 400 if there is no such file.
+pub fn absolute(dir: &FsPath, location: &str) -> Result<String, Problem> {
     if location.contains("://") {
         return Ok(location.to_owned());
     }

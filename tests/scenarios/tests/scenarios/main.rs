@@ -8,8 +8,10 @@
 
 mod claims;
 mod crash;
+mod events;
 mod exchange;
 mod hostile;
+mod management;
 mod operator;
 mod pull;
 mod quota;

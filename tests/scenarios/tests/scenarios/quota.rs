@@ -88,7 +88,8 @@ async fn a_use_that_a_crash_cut_off_is_ended_at_the_next_start() {
     // What is durable is published a moment later.
     let accounted = eventually("what was permitted is accounted for", || async {
         let statements = pair.holder.statements().await;
-        let of_kind = |kind| statements.iter().filter(|one| one["kind"] == kind).map(|one| one["seq"].clone()).collect();
+        let of_kind =
+            |kind| statements.iter().filter(|one| one["kind"] == kind).map(|one| one["seq"].clone()).collect();
         let (permitted, served): (Vec<Value>, Vec<Value>) = (of_kind("use.permitted"), of_kind("use.served"));
         (permitted == served).then_some(permitted)
     });

@@ -1,0 +1,112 @@
+//! Access to the data of a started transfer: a consumer's, and what a provider renews.
+
+use serde_json::{Value, json};
+use shuyu_base::{Did, UnixMillis};
+use shuyu_contract_engine::Transfer;
+use shuyu_contract_engine::transfer::State;
+use shuyu_data_plane::StreamStanding;
+
+use super::{Transfers, standing, state};
+use crate::access::Grantee;
+use crate::agreements::{AgreementRow, Held, Side, last_end};
+use crate::clock;
+use crate::edr::{Renew, Token};
+use crate::exchange::handover::Access;
+use crate::exchange::row::Row;
+use crate::problem::Problem;
+
+impl Transfers {
+    /// Where and with which token a consumer reads the data; the token is renewed when it is about to end.
+    ///
+    /// # Errors
+    /// 404; 409 if the transfer is not started; 502 if the provider does not renew the token.
+    pub async fn access(&self, pid: &str) -> Result<Access, Problem> {
+        self.access_renewed(pid, Renew::WhenDue).await
+    }
+
+    /// Like [`Transfers::access`], with the choice of renewing the token now.
+    ///
+    /// # Errors
+    /// As [`Transfers::access`].
+    pub async fn access_renewed(&self, pid: &str, renew: Renew) -> Result<Access, Problem> {
+        let row = self.driver()?.get(pid)?;
+        if row.role != Side::Consumer {
+            return Err(Problem::conflict("we are the provider of this transfer"));
+        }
+        if state(&row) != Some(State::Started) {
+            return Err(Problem::conflict(format!(
+                "the transfer is in state {}",
+                row.machine.state().unwrap_or("NEW")
+            ))
+            .hint(row.detail.reason.clone().unwrap_or_else(|| "only a started transfer gives access".to_owned())));
+        }
+        let address =
+            row.detail.data_address.as_ref().ok_or_else(|| Problem::peer("the provider sent no data address"))?;
+        let text = |name: &str| {
+            address
+                .property(name)
+                .map(str::to_owned)
+                .ok_or_else(|| Problem::peer(format!("the provider's data address has no `{name}`")))
+        };
+        let given = Token { bearer: text("authorization")?, expires_at: text("expiresAt")? };
+        let endpoint = text("refreshEndpoint")?;
+        let Token { bearer, expires_at } = self.edrs.token(pid, given, renew, || self.renew(&row, &endpoint)).await?;
+        Ok(Access {
+            format: row.detail.format.name(),
+            flight_endpoint: text("flightEndpoint")?,
+            http_endpoint: text("httpEndpoint")?,
+            bearer,
+            expires_at,
+            table: text("table")?,
+            agreement: row.detail.agreement.clone(),
+        })
+    }
+
+    async fn renew(&self, row: &Row<Transfer>, endpoint: &str) -> Result<Token, Problem> {
+        let peer: Did = row.peer.parse().map_err(|_| Problem::conflict("the peer has no valid DID"))?;
+        let answer = self
+            .tools
+            .peers
+            .post(&peer, endpoint, &json!({}))
+            .await
+            .map_err(|error| Problem::peer(crate::management::chain(&error)))?;
+        let text = |name: &str| {
+            let value = answer.get(name).and_then(Value::as_str);
+            value.map(str::to_owned).ok_or_else(|| Problem::peer(format!("the renewed access has no `{name}`")))
+        };
+        Ok(Token { bearer: text("bearer")?, expires_at: text("expires_at")? })
+    }
+
+    /// A provider's answer to a consumer that wants a new token.
+    ///
+    /// # Errors
+    /// 404 for anything that is not the caller's started transfer.
+    pub fn renewed(&self, caller: &Did, pid: &str) -> Result<Value, Problem> {
+        let row = self.driver()?.get(pid)?;
+        if row.role != Side::Provider || row.peer != caller.as_str() || standing(&row) != StreamStanding::Live {
+            return Err(Problem::not_found("started transfer", pid));
+        }
+        let (bearer, expires) = self.issue(caller, pid, &self.agreements.get(&row.detail.agreement)?)?;
+        Ok(json!({ "bearer": bearer, "expires_at": expires.to_string() }))
+    }
+
+    /// A token, while the contract holds; it ends soon after the contract does.
+    pub(super) fn issue(&self, to: &Did, pid: &str, contract: &AgreementRow) -> Result<(String, UnixMillis), Problem> {
+        let program = self.agreements.program(contract)?;
+        let ends = last_end(program.policy());
+        let now = clock::now();
+        if contract.held != Held::Active || ends.is_some_and(|ends| ends < now) {
+            return Err(Problem::not_found("started transfer", pid));
+        }
+        let grantee = Grantee { consumer: to, transfer: pid, agreement: &contract.id, ends };
+        Ok(self.tokens.issue(grantee, now)?)
+    }
+
+    /// Forgets the token renewed for a transfer that is over.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn forget_access(&self, pid: &str) -> Result<(), Problem> {
+        self.edrs.forget(pid).await
+    }
+}
