@@ -154,17 +154,18 @@ pub async fn run(globals: &Globals, command: &Command) -> Outcome {
         Command::Client { id: None, .. } => {
             globals.listing(&api.get("v1/token-clients").await?, &[("ID", "/id"), ("CREATED", "/created")])
         }
-        Command::Client { id: Some(id), remove: true } => {
-            let answer = api.delete(&path("v1/token-clients", id, "")).await?;
-            globals.done(&answer, format_args!("removed client {id}; its tokens end within minutes"))
-        }
-        Command::Client { id: Some(id), remove: false } => {
-            let answer = api.post("v1/token-clients", &json!({ "id": id })).await?;
-            if globals.is_json() {
-                print::line(&answer.text)
-            } else {
-                print::line(&print::clean(answer.text_at("/secret")?))
-            }
-        }
+        Command::Client { id: Some(id), remove: true } => remove_client(globals, id).await,
+        Command::Client { id: Some(id), remove: false } => add_client(globals, id).await,
     }
+}
+
+async fn add_client(globals: &Globals, id: &str) -> Outcome {
+    let answer = globals.api()?.post("v1/token-clients", &json!({ "id": id })).await?;
+    let secret = print::clean(answer.text_at("/secret")?);
+    if globals.is_json() { print::line(&answer.text) } else { print::line(&secret) }
+}
+
+async fn remove_client(globals: &Globals, id: &str) -> Outcome {
+    let answer = globals.api()?.delete(&path("v1/token-clients", id, "")).await?;
+    globals.done(&answer, format_args!("removed client {id}; its tokens end within minutes"))
 }

@@ -1,4 +1,5 @@
 //! Messages of the Decentralized Claims Protocol: what is written reads back, what is wrong is named.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a failure of a helper is the failure of its test")]
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
