@@ -288,6 +288,7 @@ mod tests {
             flight_url: None,
             insecure_loopback: true,
             tls: None,
+            space: None,
             suite: shuyu_base::keys::Suite::Ed25519,
             passphrase_file: None,
         };

@@ -1,13 +1,13 @@
 //! `shuyu init`: a node directory.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use shuyu_base::keys;
-use shuyu_node::{InitError, InitOptions, Role, Tls, init};
+use shuyu_node::{InitError, InitOptions, Role, Space, Tls, init};
 
-use crate::context::Globals;
+use crate::context::{Globals, read_file};
 use crate::failure::{Failure, Outcome, chain};
 use crate::print;
 
@@ -17,6 +17,14 @@ use crate::print;
   shuyu init holder --name 'Transport office' --did did:web:localhost%3A7101 --role holder --insecure-loopback
   shuyu init node --name 'City data' --did did:web:data.city.example --role holder --role consumer \\
       --listen 0.0.0.0:443 --flight 0.0.0.0:7103 --tls-certificate chain.pem --tls-key key.pem
+
+  shuyu init member --name 'Hospital' --did did:web:hospital.example --role holder --space city.toml --tls-certificate ...
+
+A space is described by its operator; the node then asks every caller for these credentials and shows its own:
+  name = 'City'
+  [[require]]
+  type = 'MembershipCredential'
+  issuers = ['did:web:space.city.example']
 
 The directory holds the configuration (shuyu.toml), the encrypted signing key and the key of the management API,
 all readable by their owner only. Nothing is contacted. `shuyu run --dir DIR` starts the node.")]
@@ -59,6 +67,9 @@ pub struct Init {
     /// Further roots to trust when calling peers, PEM
     #[arg(long, value_name = "FILE", requires = "tls_certificate")]
     tls_extra_roots: Option<PathBuf>,
+    /// Description of the data space to join: TOML that its operator publishes
+    #[arg(long, value_name = "FILE")]
+    space: Option<PathBuf>,
     /// Suite of the signing key
     #[arg(long, value_enum, default_value = "ed25519")]
     suite: SuiteName,
@@ -132,6 +143,7 @@ pub fn run(globals: &Globals, wish: &Init) -> Outcome {
         flight_url: wish.flight_url.clone(),
         insecure_loopback: wish.insecure_loopback,
         tls,
+        space: wish.space.as_deref().map(read_space).transpose()?,
         suite: wish.suite.into(),
         passphrase_file: wish
             .passphrase_file
@@ -144,6 +156,13 @@ pub fn run(globals: &Globals, wish: &Init) -> Outcome {
     print::line(&wish.dir.display().to_string())?;
     globals.hint(format_args!("`shuyu run --dir {}` starts the node", wish.dir.display()));
     Ok(())
+}
+
+fn read_space(path: &Path) -> Outcome<Space> {
+    let bytes = read_file(path, Space::MAX_FILE_BYTES)?;
+    let text =
+        String::from_utf8(bytes).map_err(|_| Failure::invalid(format_args!("`{}` is not UTF-8", path.display())))?;
+    Space::parse(&text, path).map_err(|error| Failure::invalid(chain(&error)))
 }
 
 fn failure(error: &InitError) -> Failure {

@@ -74,7 +74,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Make a node directory
-    Init(init::Init),
+    Init(Box<init::Init>),
     /// Run a node in the foreground
     Run(run::Run),
     /// Is the node there, and who is it

@@ -120,6 +120,22 @@ pub struct Require {
 }
 
 impl Space {
+    /// Largest description of a space, in bytes.
+    pub const MAX_FILE_BYTES: u64 = 64 * 1024;
+
+    /// Reads the published description of a space: TOML with the members of the `[space]` table. `path` is for messages.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the file and the line, or the key.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let space: Self = toml::from_str(text).map_err(|error| ConfigError::Parse {
+            path: path.to_owned(),
+            reason: error.to_string().trim_end().to_owned(),
+        })?;
+        space.requirements()?;
+        Ok(space)
+    }
+
     /// The requirements as values.
     ///
     /// # Errors
@@ -363,5 +379,29 @@ impl Config {
             );
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_description_of_a_space_names_types_and_who_issues_them() {
+        let parse = |text: &str| Space::parse(text, Path::new("city.toml")).map_err(|error| error.to_string());
+        let good = "name = 'City'\n[[require]]\ntype = 'MembershipCredential'\nissuers = ['did:web:city.example']\n";
+        let requirements = parse(good).unwrap().requirements().unwrap();
+        assert_eq!(requirements[0].kind.as_str(), "MembershipCredential");
+        assert_eq!(requirements[0].issuers.len(), 1);
+        for (text, said) in [
+            ("name = 'City'\nrequire = []\n".to_owned(), "must have 1 to 16 entries"),
+            (good.replace("MembershipCredential", "a b"), "`a b`"),
+            (good.replace("['did:web:city.example']", "[]"), "must have 1 to 64 issuers"),
+            (good.replace("did:web:city.example", "city"), "`city`"),
+            (good.replace("issuers", "trusted"), "city.toml"),
+        ] {
+            let refused = parse(&text).unwrap_err();
+            assert!(refused.contains(said), "{refused}");
+        }
     }
 }

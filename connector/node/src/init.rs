@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use shuyu_base::keys::{SecretKey, Suite};
 
-use crate::config::{Config, ConfigError, FILE_NAME, Keys, Limits, Listen, Public, Role, Tls};
+use crate::config::{Config, ConfigError, FILE_NAME, Keys, Limits, Listen, Public, Role, Space, Tls};
 
 /// Name of the file with the management API's key.
 pub const MANAGEMENT_KEY_FILE: &str = "management.key";
@@ -37,6 +37,8 @@ pub struct InitOptions {
     pub insecure_loopback: bool,
     /// TLS files.
     pub tls: Option<Tls>,
+    /// The data space the node is to belong to.
+    pub space: Option<Space>,
     /// Suite of the signing key.
     pub suite: Suite,
     /// File with the passphrase; a random key file is made if absent.
@@ -150,7 +152,7 @@ fn config(options: &InitOptions) -> Result<Config, InitError> {
         },
         buckets: Vec::new(),
         limits: Limits::default(),
-        space: None,
+        space: options.space.clone(),
         max_counter_offers: 3,
     })
 }

@@ -1,6 +1,7 @@
 //! Credentials: a space lets in who can show what it asks for, and nobody else.
 
 use serde_json::{Value, json};
+use shuyu_scenarios::node::run;
 use shuyu_scenarios::rogue::{CONTEXT, Token, urn};
 use shuyu_scenarios::space::text;
 use shuyu_scenarios::{Answer, Node, Rogue, Wish, eventually};
@@ -12,6 +13,23 @@ struct Space {
     holder: Node,
     consumer: Node,
     _dir: TempDir,
+}
+
+/// The description that the operator publishes is all that a new member needs.
+#[tokio::test]
+async fn a_member_joins_by_the_description_of_the_space() {
+    let dir = TempDir::new().expect("a directory can be made");
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let good = "name = 'City'\n[[require]]\ntype = 'MembershipCredential'\nissuers = ['did:web:city.example']\n";
+    for (name, text, code) in [("good", good.to_owned(), 0), ("bad", good.replace("did:web:", ""), 3)] {
+        std::fs::write(path(&format!("{name}.toml")), text).expect("a file can be written");
+        let space = path(&format!("{name}.toml"));
+        let wish = ["--name", "n", "--did", "did:web:localhost%3A7101", "--role", "holder", "--insecure-loopback"];
+        let ran = run(&[&["init", &path(name), "--space", &space], wish.as_slice()].concat()).await;
+        assert_eq!(ran.code, code, "{}", ran.err);
+    }
+    let config = std::fs::read_to_string(path("good/shuyu.toml")).expect("a node has a configuration");
+    assert!(config.contains("[[space.require]]") && config.contains("did:web:city.example"), "{config}");
 }
 
 async fn made(dir: &TempDir, role: &str) -> Node {
@@ -144,6 +162,33 @@ async fn credentials_come_only_when_they_were_asked_for() {
     space.consumer.cli_ok(&["credential", "revoke", &text(&held["id"])]).await;
     space.consumer.cli_ok(&["credential", "requests", "--close", &request]).await;
     assert_eq!(space.consumer.items("credentials").await.len(), 0);
+}
+
+/// Strangers may offer; what they offer waits within bounds, and in nobody else's name.
+#[tokio::test]
+async fn offers_of_strangers_fill_nothing() {
+    let dir = TempDir::new().expect("a directory can be made");
+    let node = made(&dir, "consumer").await;
+    started(&node).await;
+    let rogue = Rogue::start().await;
+    let offer = async |issuer: &str, from: usize| {
+        let credentials: Vec<Value> = (from..from + 20).map(|n| json!({"id": format!("c{n:03}")})).collect();
+        let message = json!({
+            "@context": ["https://w3id.org/dspace-dcp/v1.0/dcp.jsonld"], "type": "CredentialOfferMessage",
+            "issuer": issuer, "credentials": credentials,
+        });
+        let token = rogue.token(&Token::good(&node.did));
+        let url = format!("{}/dcp/offers", node.public);
+        Answer::of(shuyu_scenarios::node::http().post(url).bearer_auth(token).json(&message)).await
+    };
+    assert_eq!(offer("did:web:other.example", 0).await.status, 403);
+    for from in [0, 20, 40, 60] {
+        assert_eq!(offer(rogue.did.as_str(), from).await.status, 200);
+    }
+    let waiting = node.items("credential-offers").await;
+    let ids: Vec<String> = waiting.iter().map(|offer| text(&offer["id"])).collect();
+    assert_eq!(ids.len(), 32, "{ids:?}");
+    assert!(ids.contains(&"c079".to_owned()) && !ids.contains(&"c000".to_owned()), "{ids:?}");
 }
 
 /// What was signed reaches the holder though its node is down and the issuer's is restarted in between.
