@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::agreements::Side;
 use crate::clock;
+use crate::event_log::Recording;
 use crate::events::Events;
 use crate::evidence::Evidence;
 use crate::exchange::answer::{Verdict, answer, aside, named_pid};
@@ -23,7 +24,7 @@ use crate::exchange::row::{Happened, Kind, MachineRow, Row};
 use crate::locks::KeyedLocks;
 use crate::peers::{PeerError, Peers};
 use crate::problem::Problem;
-use crate::store::{Batch, Store};
+use crate::store::{Batch, Store, StoreError};
 
 /// Longest history kept in a row; the ledger keeps all of it.
 const MAX_HISTORY: usize = 64;
@@ -322,8 +323,7 @@ impl<K: Kind> Driver<K> {
             row.outgoing = None;
         }
         if save {
-            batch.put(K::TABLE, &row.pid, row)?;
-            let _told = self.tools.events.step(&mut batch, row, before.as_deref())?;
+            let _told = self.put(&mut batch, row, before.as_deref())?;
             // A bare save notes that the other party has our message. A power failure that undoes it makes us send the
             // message once more, and it is acknowledged again.
             let committed = if effects == [Effect::Save] {
@@ -352,6 +352,12 @@ impl<K: Kind> Driver<K> {
             }
         }
         Ok(())
+    }
+
+    /// Adds the row, and what happened, to what is saved.
+    fn put(&self, batch: &mut Batch, row: &Row<K>, before: Option<&str>) -> Result<Option<Recording>, StoreError> {
+        batch.put(K::TABLE, &row.pid, row)?;
+        self.tools.events.step(batch, row, before)
     }
 
     fn note_history(&self, row: &mut Row<K>, machine: &Machine<K>, before: Option<&str>) {
