@@ -140,9 +140,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
-        let bytes = axum::body::to_bytes(request.into_body(), json::MAX_MESSAGE_BYTES)
-            .await
-            .map_err(|_| Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 1 MiB or broke off"))?;
+        let bytes = crate::whole::bytes(request.into_body()).await?;
         let value = json::parse(&bytes, json::MAX_MESSAGE_BYTES).map_err(|error| Problem::invalid(chain(&error)))?;
         serde_json::from_value(value).map(Self).map_err(|error| Problem::invalid(error.to_string()))
     }

@@ -151,9 +151,7 @@ impl<S: Send + Sync> FromRequest<S> for Ld {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
-        let bytes = axum::body::to_bytes(request.into_body(), json::MAX_MESSAGE_BYTES)
-            .await
-            .map_err(|_| Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 1 MiB or broke off"))?;
+        let bytes = crate::whole::bytes(request.into_body()).await?;
         let value = match bytes.trim_ascii() {
             b"" | b"null" => json_of!({}),
             bytes => json::parse(bytes, json::MAX_MESSAGE_BYTES).map_err(|error| Problem::invalid(chain(&error)))?,
