@@ -1,4 +1,5 @@
-//! Negotiation and transfer machines of the Dataspace Protocol 2025-1, without input or output.
+//! Negotiation and transfer machines of the Dataspace Protocol 2025-1, and the signatures under what they agree, without
+//! input or output.
 //!
 //! In scope: which party may send which message in which state ([`negotiation`], [`transfer`]), and one
 //! [`Machine`] that carries such a table over an unreliable link: proposals, acknowledgements, repeats,
@@ -15,8 +16,10 @@ pub mod machine;
 pub mod msg;
 pub mod negotiation;
 pub mod party;
+pub mod proof;
 pub mod protocol;
 pub mod retry;
+pub mod signature;
 pub mod snapshot;
 pub mod transfer;
 

@@ -321,6 +321,14 @@ impl<P: Protocol> Machine<P> {
         vec![Effect::Send { verb: pending.verb, event: pending.event, attempt: self.link.attempts }]
     }
 
+    /// The other party answers again after a silence: what waits to be sent again is due now.
+    pub fn hurry(&mut self, now: UnixMillis) -> Vec<Effect<P>> {
+        if let Phase::Waiting { due } = &mut self.link.phase {
+            *due = now.min(*due);
+        }
+        self.on_tick(now)
+    }
+
     /// Takes up a process that was set aside; nothing happens to any other.
     pub fn resume(&mut self, now: UnixMillis) -> Vec<Effect<P>> {
         let mut effects = Vec::new();

@@ -12,8 +12,9 @@ pub struct RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// 200 ms doubling up to five minutes, 16 attempts: about half an hour.
-    pub const STANDARD: Self = Self { first_delay_ms: 200, max_delay_ms: 300_000, max_attempts: 16 };
+    /// 200 ms doubling up to two minutes, 1,000 attempts: about a day, so that a peer that is down over night finds what
+    /// waits for it in the morning.
+    pub const STANDARD: Self = Self { first_delay_ms: 200, max_delay_ms: 120_000, max_attempts: 1000 };
 
     /// The delay after attempt number `attempt` (from 1), in milliseconds: between half and all of
     /// `first_delay_ms * 2^(attempt - 1)`, capped at `max_delay_ms`. `random` chooses within that span.

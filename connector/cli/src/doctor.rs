@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 use shuyu_base::keys::PublicKey;
+use shuyu_node::key_ring::KeyRing;
 use shuyu_node::{Config, MANAGEMENT_KEY_FILE};
 use shuyu_resolver::{DidResolver, Http, HttpOptions};
 
@@ -134,12 +135,14 @@ async fn is_up(globals: &Globals) -> bool {
 
 /// Secrets must be readable by their owner only.
 fn private_files(dir: &Path, config: &Config) -> Line {
-    let files = [
-        dir.join(&config.keys.signing_key),
+    let signing = KeyRing::load(dir, config).map_or_else(|_| config.keys.signing_key.clone(), |ring| ring.file);
+    let mut files = vec![
+        dir.join(signing),
         dir.join(&config.keys.ledger_key),
         dir.join(&config.keys.passphrase_file),
         dir.join(MANAGEMENT_KEY_FILE),
     ];
+    files.extend(config.keys.sm2_key.iter().map(|file| dir.join(file)));
     let mut open = Vec::new();
     for file in &files {
         match std::fs::metadata(file) {

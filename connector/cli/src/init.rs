@@ -104,7 +104,7 @@ impl From<RoleName> for Role {
 
 /// Signature suites.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum SuiteName {
+pub enum SuiteName {
     /// Ed25519
     Ed25519,
     /// ECDSA over P-256

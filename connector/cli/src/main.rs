@@ -18,6 +18,7 @@ mod doctor;
 mod failure;
 mod init;
 mod issuer;
+mod key;
 mod ledger;
 mod ledger_verify;
 mod negotiation;
@@ -112,6 +113,9 @@ enum Command {
     Query(query::Query),
     /// Download the governed data of a transfer; goes on where it was interrupted
     Pull(pull::Pull),
+    /// The signing keys of a node, and their change
+    #[command(subcommand)]
+    Key(key::Command),
     /// Keys of the management API for programs
     #[command(subcommand)]
     ApiKey(api_key::Command),
@@ -169,6 +173,7 @@ async fn dispatch(cli: &Cli) -> Outcome {
         Command::Transfer(command) => transfer::run(globals, command).await,
         Command::Query(wish) => query::run(globals, wish).await,
         Command::Pull(wish) => pull::run(globals, wish).await,
+        Command::Key(command) => key::run(globals, command),
         Command::ApiKey(command) => api_key::run(globals, command),
         Command::Ledger(command) => ledger::run(globals, command).await,
         Command::Audit(command) => audit::run(globals, command).await,

@@ -76,7 +76,7 @@ pub struct Start {
 
 /// Who answers a counter-offer.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Accept {
+pub enum Accept {
     /// The node accepts what its rules allow
     Auto,
     /// A person, with `shuyu negotiation approve|counter|refuse`
@@ -149,18 +149,53 @@ pub async fn run(globals: &Globals, command: &Command) -> Outcome {
 
 async fn start(globals: &Globals, wish: &Start) -> Outcome {
     let terms = wish.policy.as_deref().map(read_json).transpose()?;
-    let offer = match &wish.offer {
-        Some(offer) => offer.clone(),
-        None => only_offer(&catalog::dataset(globals, &wish.provider, &wish.dataset).await?)?,
+    let asked = Asked {
+        provider: &wish.provider,
+        dataset: &wish.dataset,
+        offer: wish.offer.as_deref(),
+        terms,
+        accept: wish.accept,
+        renews: None,
     };
-    let accept = match wish.accept {
+    begin(globals, asked).await
+}
+
+/// What a negotiation is begun with.
+pub struct Asked<'a> {
+    /// DID of the provider.
+    pub provider: &'a str,
+    /// Dataset of its catalogue.
+    pub dataset: &'a str,
+    /// Offer of that dataset, if there are several.
+    pub offer: Option<&'a str>,
+    /// Other terms than the offer's.
+    pub terms: Option<Value>,
+    /// Who answers a counter-offer.
+    pub accept: Accept,
+    /// The contract to be renewed.
+    pub renews: Option<&'a str>,
+}
+
+/// Begins a negotiation and prints its id.
+///
+/// # Errors
+/// As the node answers; exit code 64 if the dataset has several offers and none was named.
+pub async fn begin(globals: &Globals, asked: Asked<'_>) -> Outcome {
+    let offer = match asked.offer {
+        Some(offer) => offer.to_owned(),
+        None => only_offer(&catalog::dataset(globals, asked.provider, asked.dataset).await?)?,
+    };
+    let accept = match asked.accept {
         Accept::Auto => "auto",
         Accept::Manual => "manual",
         Accept::EachStep => "each-step",
     };
-    let mut body = json!({"provider": wish.provider, "dataset": wish.dataset, "offer": offer, "accept": accept});
-    if let (Some(terms), Some(members)) = (terms, body.as_object_mut()) {
-        members.insert("policy".to_owned(), terms);
+    let mut body = json!({"provider": asked.provider, "dataset": asked.dataset, "offer": offer, "accept": accept});
+    let further = [("policy", asked.terms), ("renews", asked.renews.map(Value::from))];
+    for (name, value) in further {
+        if let (Some(value), Some(members)) = (value, body.as_object_mut()) {
+            members.insert(name.to_owned(), value);
+        }
     }
     let answer = globals.api()?.post(COLLECTION, &body).await?;
     globals.created(&answer)?;

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use shuyu_base::keys::{PublicKey, SecretKey};
 use shuyu_node::Config;
+use shuyu_node::key_ring::KeyRing;
 use url::Url;
 
 use crate::failure::{Failure, Outcome, chain};
@@ -57,5 +58,6 @@ pub fn keys(dir: &Path, config: &Config) -> Outcome<NodeKeys> {
         let key = SecretKey::from_encrypted_pem(&pem, passphrase).map_err(|error| unreadable(&file, chain(&error)))?;
         Ok(key.public().clone())
     };
-    Ok(NodeKeys { signing: public(&config.keys.signing_key)?, ledger: public(&config.keys.ledger_key)? })
+    let ring = KeyRing::load(dir, config).map_err(|error| Failure::invalid(chain(&error)))?;
+    Ok(NodeKeys { signing: public(&ring.file)?, ledger: public(&config.keys.ledger_key)? })
 }

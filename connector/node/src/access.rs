@@ -6,7 +6,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Value, json};
-use shuyu_base::{Did, UnixMillis, json as base_json};
+use shuyu_base::{Did, PublicKey, UnixMillis, json as base_json};
 use shuyu_credentials::jws;
 
 use crate::identity::Identity;
@@ -79,8 +79,7 @@ impl AccessTokens {
     /// Reads a token of ours that has not ended, neither by time nor by the use of a later one. What cannot be looked up
     /// is not accepted.
     pub fn read(&self, token: &str, now: UnixMillis) -> Option<AccessClaims> {
-        let own_key = |kid: &str| (kid == self.own.kid).then(|| self.own.key.public().clone());
-        let verified = jws::verify(token, own_key).ok()?;
+        let verified = jws::verify(token, |kid| self.own_key(kid, now)).ok()?;
         if verified.typ.as_deref() != Some(TYP) {
             return None;
         }
@@ -95,6 +94,27 @@ impl AccessTokens {
         let number = claims.get("number").and_then(Value::as_u64).unwrap_or(0);
         self.presented(&transfer, number)?;
         Some(AccessClaims { consumer: text("sub")?.parse().ok()?, transfer, agreement: text("agreement")?.to_owned() })
+    }
+
+    /// Notes that the key in use has begun to be used, if it is new.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn begin_key(&self, now: UnixMillis) -> Result<(), StoreError> {
+        let now = u64::try_from(now.0).unwrap_or_default();
+        self.count(&began_key(&self.own.kid), |began| if began == 0 { now } else { began }).map(|_| ())
+    }
+
+    /// The key that a token of ours may be signed with. One that was replaced is good for as long as the tokens live that
+    /// were issued up to the change.
+    fn own_key(&self, kid: &str, now: UnixMillis) -> Option<PublicKey> {
+        if kid == self.own.kid {
+            return Some(self.own.key.public().clone());
+        }
+        let (before, key) = self.own.key_before()?;
+        let began = self.store.get::<u64>(Table::TokenCounts, &began_key(&self.own.kid)).ok()??;
+        let began = UnixMillis(i64::try_from(began).ok()?);
+        (kid == before && now <= began.plus_millis(LIFETIME_MS)).then(|| key.clone())
     }
 
     /// Notes that the token of this number is in use, which ends those before it.
@@ -120,6 +140,11 @@ impl AccessTokens {
         self.store.commit_blocking(&batch, false)?;
         Ok(number)
     }
+}
+
+/// When a signing key began to be used, in milliseconds.
+fn began_key(kid: &str) -> String {
+    format!("began {kid}")
 }
 
 /// Tokens issued so far. Whoever issues changes this row, whoever reads the other one.

@@ -5,12 +5,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use shuyu_base::UnixMillis;
+use shuyu_base::{Digest, PublicKey, UnixMillis, json};
+use shuyu_contract_engine::signature::Signature;
 use shuyu_data_plane::StreamStanding;
 use shuyu_policy::{Constraint, LeftOperand, Operand, Operator, Policy, Program, Standing};
-use tokio::sync::watch;
+use tokio::sync::{OwnedMutexGuard, watch};
 
 use crate::holdings::{Approve, parse_policy};
+use crate::locks::KeyedLocks;
 use crate::problem::Problem;
 use crate::store::{Store, Table};
 
@@ -30,8 +32,37 @@ pub enum Side {
 pub enum Held {
     /// In force.
     Active,
+    /// In force for the transfers it has; none is added.
+    Retired,
     /// Ended by the provider.
     Terminated,
+}
+
+/// A party's signature under an agreement, with the key it was checked with: that key stays good for this agreement,
+/// whatever the party's DID document says later.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignatureRow {
+    /// Whose.
+    pub by: Side,
+    /// Id of the key.
+    pub kid: String,
+    /// The key, as a multikey.
+    pub key: String,
+    /// The signature, a compact JWS.
+    pub jws: String,
+}
+
+impl SignatureRow {
+    /// A signature of `by` that holds.
+    pub fn of(by: Side, signature: Signature) -> Self {
+        Self { by, kid: signature.kid, key: signature.key.to_multikey(), jws: signature.compact }
+    }
+
+    /// The signature as a value, if the key is one we know.
+    pub fn signature(&self) -> Option<Signature> {
+        let key = PublicKey::from_multikey(&self.key).ok()?;
+        Some(Signature { kid: self.kid.clone(), key, compact: self.jws.clone() })
+    }
 }
 
 /// An agreement.
@@ -59,6 +90,46 @@ pub struct AgreementRow {
     /// Who answers for us under it; rows of earlier versions have no such member and go by rule.
     #[serde(default)]
     pub answers: Approve,
+    /// Signatures under it; none in rows of earlier versions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub signatures: Vec<SignatureRow>,
+    /// Further keys of the other party that a person has said to trust under it, as multikeys.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trusted: Vec<String>,
+    /// The agreement it took the place of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renews: Option<String>,
+}
+
+impl AgreementRow {
+    /// The keys the other party may act with under this agreement: those it signed with, and those that a person has said
+    /// to trust. None for an agreement that it did not sign.
+    pub fn peer_keys(&self) -> Vec<PublicKey> {
+        let theirs = self.signatures.iter().filter(|signature| signature.by != self.role).map(|one| &one.key);
+        theirs.chain(&self.trusted).filter_map(|key| PublicKey::from_multikey(key).ok()).collect()
+    }
+
+    /// SHA-256 of the agreement's canonical form, as both ledgers carry it.
+    ///
+    /// # Errors
+    /// When the row holds no JSON that has one.
+    pub fn digest(&self) -> Result<Digest, Problem> {
+        canonical(&self.policy).map(|bytes| Digest::sha256(&bytes))
+    }
+}
+
+/// The canonical form of an agreement (RFC 8785).
+///
+/// # Errors
+/// 422 if it has none.
+pub fn canonical(agreement: &Value) -> Result<Vec<u8>, Problem> {
+    json::canonical(agreement)
+        .map_err(|error| Problem::refused(format!("the agreement has no canonical form: {error}"), Vec::new()))
+}
+
+/// Place in [`Table::PeerIndex`] of the agreement that took the place of this one.
+pub fn renewal_index(agreement: &str) -> String {
+    format!("renewed {agreement}")
 }
 
 /// What was used of an agreement: with its provider durable before any of it leaves, with its consumer what receipts say.
@@ -86,12 +157,13 @@ pub struct Agreements {
     store: Store,
     programs: Arc<Mutex<HashMap<String, Arc<Program>>>>,
     streams: Arc<Mutex<HashMap<String, Streams>>>,
+    locks: Arc<KeyedLocks>,
 }
 
 impl Agreements {
     /// Over the node's store.
     pub fn new(store: Store) -> Self {
-        Self { store, programs: Arc::default(), streams: Arc::default() }
+        Self { store, programs: Arc::default(), streams: Arc::default(), locks: Arc::default() }
     }
 
     /// The agreement of this id.
@@ -100,6 +172,30 @@ impl Agreements {
     /// 404.
     pub fn get(&self, id: &str) -> Result<AgreementRow, Problem> {
         self.store.get(Table::Agreements, id)?.ok_or_else(|| Problem::not_found("contract", id))
+    }
+
+    /// The agreement that took the place of this one.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn renewed_by(&self, id: &str) -> Result<Option<String>, Problem> {
+        Ok(self.store.get(Table::PeerIndex, &renewal_index(id))?)
+    }
+
+    /// Why no transfer may be added to this agreement, though it may be in force.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn retired(&self, row: &AgreementRow) -> Result<Option<String>, Problem> {
+        if let Some(next) = self.renewed_by(&row.id)? {
+            return Ok(Some(format!("the contract was renewed as {next}; ask for access under that one")));
+        }
+        Ok((row.held == Held::Retired).then(|| "the contract is retired: it takes no new transfers".to_owned()))
+    }
+
+    /// One change of an agreement at a time.
+    pub async fn lock(&self, id: &str) -> OwnedMutexGuard<()> {
+        self.locks.lock(id).await
     }
 
     /// What was used of it.
@@ -130,8 +226,8 @@ impl Agreements {
     pub fn standing(&self, row: &AgreementRow, program: &Program, now: UnixMillis) -> Standing {
         match row.held {
             Held::Terminated => Standing::Terminated,
-            Held::Active if is_over(program.policy(), now) => Standing::Expired,
-            Held::Active => Standing::Active,
+            Held::Active | Held::Retired if is_over(program.policy(), now) => Standing::Expired,
+            Held::Active | Held::Retired => Standing::Active,
         }
     }
 

@@ -123,6 +123,7 @@ impl Auditor {
 
     async fn sync_one(&self, mut row: FollowedRow) -> Result<u64, Problem> {
         let did: Did = row.did.parse().map_err(|_| Problem::conflict("a stored row names no DID"))?;
+        self.follow_keys(&did, &mut row).await?;
         let root = self.ledger_root(&did).await?;
         let checkpoint = self.text(&did, &format!("{root}/checkpoint"), MAX_CHECKPOINT_BYTES).await?;
         let vkey: Vkey = row.vkey.parse().map_err(|_| Problem::conflict("a stored row has no valid vkey"))?;
@@ -151,6 +152,18 @@ impl Auditor {
         batch.put(Table::Audit, &row.did, &row)?;
         self.store.commit(batch).await?;
         Ok(size)
+    }
+
+    /// Takes keys that the node has added since, if a key held so far handed over to them. Others are not taken, and what
+    /// they sign will not hold.
+    async fn follow_keys(&self, did: &Did, row: &mut FollowedRow) -> Result<(), Problem> {
+        let Ok(later) = self.resolver.fetch_anew(did).await else { return Ok(()) };
+        let (joined, untraced) = held_document(row)?.followed_by(&later);
+        row.document = joined.to_json();
+        for kid in untraced {
+            tracing::warn!(%did, kid, "a key in the DID document is none that an earlier key handed over to; not taken");
+        }
+        Ok(())
     }
 
     /// Copies the tiles and entry bundles of a tree of `size` entries. Full ones are copied once.
@@ -204,8 +217,7 @@ impl Auditor {
     fn evidence(&self, row: &FollowedRow) -> Result<NodeEvidence, Problem> {
         let damaged = |what: &str| Problem::conflict(format!("what is stored about `{}` is damaged: {what}", row.did));
         let did: Did = row.did.parse().map_err(|_| damaged("did"))?;
-        let document =
-            DidDocument::parse(row.document.to_string().as_bytes(), &did).map_err(|_| damaged("document"))?;
+        let document = held_document(row)?;
         let vkey: Vkey = row.vkey.parse().map_err(|_| damaged("vkey"))?;
         let mirror = self.mirror(&did);
         let mut files: BTreeMap<TilePath, Vec<u8>> = BTreeMap::new();
@@ -241,6 +253,13 @@ impl Auditor {
         let bytes = self.peers.bytes(did, url, max_bytes).await.map_err(|error| Problem::peer(chain(&error)))?;
         String::from_utf8(bytes).map_err(|_| Problem::peer(format!("`{url}` is not text")))
     }
+}
+
+/// The document held of a node.
+fn held_document(row: &FollowedRow) -> Result<DidDocument, Problem> {
+    let did: Option<Did> = row.did.parse().ok();
+    let document = did.and_then(|did| DidDocument::parse(row.document.to_string().as_bytes(), &did).ok());
+    document.ok_or_else(|| Problem::conflict(format!("what is stored about `{}` is damaged: document", row.did)))
 }
 
 /// Writes a whole file or none.

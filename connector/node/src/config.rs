@@ -72,6 +72,10 @@ pub struct Config {
     /// The data space this node belongs to; without it, any node that proves its DID may speak with this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub space: Option<Space>,
+    /// Refuse agreements that the other party does not sign. A peer whose DID document names an evidence ledger must sign in
+    /// any case; without this, connectors of other makes may conclude agreements that carry our signature alone.
+    #[serde(default)]
+    pub require_signed_agreements: bool,
     /// How many automatic counter-offers a holder makes before it refuses, 0 to 16.
     #[serde(default = "three")]
     pub max_counter_offers: u32,
@@ -179,7 +183,11 @@ pub struct Keys {
     pub signing_key: PathBuf,
     /// The ledger's Ed25519 key, likewise.
     pub ledger_key: PathBuf,
-    /// File that holds the passphrase of both.
+    /// The SM2 key with which agreements are signed beside the signing key, likewise. Without one this node signs none of
+    /// its agreements by the national suite.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sm2_key: Option<PathBuf>,
+    /// File that holds the passphrase of all of them.
     pub passphrase_file: PathBuf,
 }
 

@@ -10,7 +10,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::Value;
-use shuyu_base::{Did, json as base_json};
+use shuyu_base::json as base_json;
 use shuyu_catalog::Cursor;
 use shuyu_contract_engine::negotiation::Verb as NegotiationVerb;
 use shuyu_contract_engine::transfer::Verb as TransferVerb;
@@ -26,9 +26,9 @@ use crate::clock;
 use crate::exchange::driver::Answer;
 use crate::exchange::row::{Kind, Row};
 use crate::exchange::{Negotiations, Transfers, negotiation, transfer};
-use crate::identity::{AuthError, Doorkeeper};
+use crate::identity::{AuthError, Caller, Doorkeeper};
 use crate::metrics::Metrics;
-use crate::peers::{BUSY_CODE, DSP_VERSION};
+use crate::peers::{BUSY_CODE, DSP_VERSION, KEY_CHANGED_CODE, Peers};
 use crate::problem::Problem;
 
 /// Path of the binding below the public root.
@@ -42,6 +42,8 @@ pub struct Dsp {
     pub doorkeeper: Doorkeeper,
     /// What a caller must present, where the node belongs to a space.
     pub space: Option<Arc<SpaceGate>>,
+    /// Other nodes.
+    pub peers: Arc<Peers>,
     /// Negotiations.
     pub negotiations: Arc<Negotiations>,
     /// Transfers.
@@ -149,7 +151,7 @@ impl IntoResponse for Failure {
 }
 
 impl Dsp {
-    async fn caller(&self, kind: ErrorKind, headers: &HeaderMap) -> Result<Did, Failure> {
+    async fn caller(&self, kind: ErrorKind, headers: &HeaderMap) -> Result<Caller, Failure> {
         let authorization = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let claims = self.doorkeeper.claims(authorization, clock::now()).await.map_err(|error| {
             self.metrics.message("any", "unauthenticated");
@@ -161,7 +163,8 @@ impl Dsp {
                 Failure::new(kind, error.status(), crate::management::chain(&error))
             })?;
         }
-        Ok(claims.issuer)
+        self.peers.reach().heard_of(claims.issuer.as_str());
+        Ok(Caller { did: claims.issuer, key: claims.key })
     }
 }
 
@@ -294,6 +297,10 @@ fn settled<K: Kind>(
             let busy = Failure::new(kind, StatusCode::SERVICE_UNAVAILABLE, "our own message is under way");
             ("busy", Failure { code: Some(BUSY_CODE.to_owned()), ..busy })
         }
+        Answer::OtherHands(reason) => {
+            let changed = Failure::new(kind, StatusCode::UNAUTHORIZED, reason);
+            ("other hands", Failure { code: Some(KEY_CHANGED_CODE.to_owned()), ..changed })
+        }
         Answer::Refused(reason) => ("refused", Failure::new(kind, StatusCode::BAD_REQUEST, reason)),
         Answer::Unknown => ("unknown", Failure::not_found(kind)),
         Answer::Failed(problem) => ("failed", Failure::problem(kind, problem)),
@@ -320,7 +327,7 @@ async fn show_negotiation(
     let kind = ErrorKind::Negotiation;
     let caller = dsp.caller(kind, &headers).await?;
     let row = dsp.negotiations.driver().and_then(|driver| driver.get(&pid)).map_err(|_| Failure::not_found(kind))?;
-    let state = negotiation_state(&row).filter(|_| row.peer == caller.as_str());
+    let state = negotiation_state(&row).filter(|_| row.peer == caller.did.as_str());
     state.map(|state| Json(state.encode())).ok_or_else(|| Failure::not_found(kind))
 }
 
@@ -386,7 +393,7 @@ async fn show_transfer(
     let kind = ErrorKind::Transfer;
     let caller = dsp.caller(kind, &headers).await?;
     let row = dsp.transfers.driver().and_then(|driver| driver.get(&pid)).map_err(|_| Failure::not_found(kind))?;
-    let state = transfer_state(&row).filter(|_| row.peer == caller.as_str());
+    let state = transfer_state(&row).filter(|_| row.peer == caller.did.as_str());
     state.map(|state| Json(state.encode())).ok_or_else(|| Failure::not_found(kind))
 }
 
@@ -397,7 +404,7 @@ async fn renew_access(
 ) -> Result<Json<Value>, Failure> {
     let kind = ErrorKind::Transfer;
     let caller = dsp.caller(kind, &headers).await?;
-    dsp.transfers.renewed(&caller, &pid).map(Json).map_err(|problem| Failure::problem(kind, problem))
+    dsp.transfers.renewed(&caller, &pid).await.map(Json).map_err(|problem| Failure::problem(kind, problem))
 }
 
 /// The callback root of a node as a value.

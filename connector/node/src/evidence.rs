@@ -5,10 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
-use shuyu_base::{Digest, HashKind};
-use shuyu_evidence::Statement;
+use serde_json::Value;
+use shuyu_base::{Digest, HashKind, PublicKey, json};
+use shuyu_credentials::jws;
+use shuyu_evidence::{Act, Statement};
 use shuyu_ledger::{Append, AppendError, Ledger};
 
+use crate::clock;
 use crate::identity::Identity;
 use crate::store::{Batch, Store, StoreError, Table};
 
@@ -87,6 +90,44 @@ impl Evidence {
         // Losing this write only repeats an append that the ledger recognises.
         self.store.commit_blocking(&done, false)?;
         Ok(())
+    }
+
+    /// Makes each change of the signing key evident: the digest of the succession that the leaving key signed, and both keys.
+    /// The ledger knows those it has.
+    ///
+    /// # Errors
+    /// [`EvidenceError`].
+    pub async fn record_successions(&self) -> Result<(), EvidenceError> {
+        let bad = |error: &str| EvidenceError::Statement(error.to_owned());
+        let mut batch = Batch::default();
+        let mut saved = Vec::new();
+        for (compact, seq) in self.identity.document.successions().iter().zip(1_u64..) {
+            let said = jws::peek(compact).ok().and_then(|unverified| json::parse(&unverified.payload, 4096).ok());
+            let said = said.ok_or_else(|| bad("a succession of our own cannot be read"))?;
+            let key = |name: &str| {
+                let key = said.get(name).and_then(Value::as_str).and_then(|key| PublicKey::from_multikey(key).ok());
+                key.map(|key| key.thumbprint()).ok_or_else(|| bad("a succession of our own names no keys"))
+            };
+            let commit = [("from".to_owned(), key("from")?), ("to".to_owned(), key("to")?)];
+            let statement = Statement {
+                kind: "key.succession".to_owned(),
+                act: Act::Published,
+                process: format!("{}#keys", self.identity.did),
+                seq,
+                by: self.identity.did.clone(),
+                with: self.identity.did.clone(),
+                at: clock::now(),
+                event: Digest::sha256(compact.as_bytes()),
+                agreement: None,
+                commit: commit.into_iter().collect(),
+            };
+            saved.push(self.save(&mut batch, &statement)?);
+        }
+        if saved.is_empty() {
+            return Ok(());
+        }
+        self.store.commit(batch).await?;
+        self.make_durable(&saved).await
     }
 
     /// Writes what an earlier failure kept from the ledger; costs nothing when there was none.

@@ -329,7 +329,7 @@ impl Holdings {
         }
         // A later asset of the same id must not appear under an old contract.
         let contracts = self.store.list::<AgreementRow>(Table::Agreements, None, usize::MAX)?;
-        let held = |row: &AgreementRow| row.role == Side::Provider && row.held == Held::Active && row.asset == id;
+        let held = |row: &AgreementRow| row.role == Side::Provider && row.held != Held::Terminated && row.asset == id;
         if let Some((contract, _)) = contracts.into_iter().find(|(_, row)| held(row)) {
             return Err(
                 Problem::conflict(format!("contract `{contract}` is about asset `{id}`")).hint("revoke it first")

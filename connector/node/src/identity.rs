@@ -5,19 +5,25 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
-use shuyu_base::keys::SecretKey;
+use shuyu_base::keys::{PublicKey, SecretKey, Suite};
 use shuyu_base::{Did, UnixMillis};
+use shuyu_contract_engine::signature::{Signature, Subject};
 use shuyu_credentials::access::{self, Grant};
+use shuyu_credentials::document::ExtendDocumentError;
 use shuyu_credentials::{DidDocument, JwsError, Relationship, Scope, token};
 use shuyu_resolver::{DidResolver, ResolveError};
 use url::Url;
 
 use crate::config::{Config, Role};
 use crate::init::{InitError, read_passphrase};
+use crate::key_ring::{KeyRing, KeyRingError};
 use crate::store::{Batch, Store, StoreError, Table};
 
 /// Life of a token this node issues, in milliseconds.
 const TOKEN_LIFETIME_MS: i64 = 120_000;
+
+/// Fragment of the SM2 key in the DID document.
+const SM2_FRAGMENT: &str = "sm2-1";
 
 /// Type of the service entry under which a node's DSP root is found (DSP 2025-1, section 4.2).
 pub const DSP_SERVICE: &str = "DataService";
@@ -52,6 +58,10 @@ pub struct Identity {
     pub kid: String,
     /// The signing key.
     pub key: SecretKey,
+    /// The SM2 key and its id, if the node has one.
+    national: Option<(SecretKey, String)>,
+    /// Id and key of the signing key before, if others cannot have it: what it signed lately may still be under way.
+    before: Option<(String, PublicKey)>,
     /// The ledger's key: Ed25519, used for checkpoints and nothing else.
     pub ledger_key: Arc<SecretKey>,
     /// The document served at `/.well-known/did.json`.
@@ -68,6 +78,9 @@ pub enum IdentityError {
     /// The passphrase file cannot be used.
     #[error(transparent)]
     Passphrase(#[from] InitError),
+    /// The ring of signing keys cannot be read.
+    #[error(transparent)]
+    Ring(#[from] KeyRingError),
     /// The key file cannot be read.
     #[error("cannot read signing key `{path}`: {reason}")]
     Key {
@@ -89,16 +102,64 @@ impl Identity {
     pub fn load(dir: &Path, config: &Config) -> Result<Self, IdentityError> {
         let did = config.did().map_err(|error| IdentityError::Did(error.to_string()))?;
         let passphrase = read_passphrase(&dir.join(&config.keys.passphrase_file))?;
-        let key = read_key(&dir.join(&config.keys.signing_key), &passphrase)?;
+        let ring = KeyRing::load(dir, config)?;
+        let key = read_key(&dir.join(&ring.file), &passphrase)?;
         let ledger_key = Arc::new(read_key(&dir.join(&config.keys.ledger_key), &passphrase)?);
-        let kid = format!("{did}#key-1");
-        let document = document(&did, &key, &ledger_key, config).map_err(IdentityError::Did)?;
+        let kid = format!("{did}#{}", ring.fragment);
+        let national = match &config.keys.sm2_key {
+            Some(file) => Some((read_key(&dir.join(file), &passphrase)?, format!("{did}#{SM2_FRAGMENT}"))),
+            None => None,
+        };
+        let mut document = DidDocument::new(did.clone());
+        let own = [
+            (ring.fragment.as_str(), Some(key.public()), Relationship::ALL.as_slice()),
+            ("ledger", Some(ledger_key.public()), &[Relationship::AssertionMethod]),
+            (SM2_FRAGMENT, national.as_ref().map(|(key, _)| key.public()), &[Relationship::AssertionMethod]),
+        ];
+        let own = own.into_iter().filter_map(|(fragment, key, uses)| Some((fragment, key?.clone(), uses)));
+        let past = ring.past_keys()?;
+        let past_ones = past
+            .iter()
+            .map(|(past, key)| (past.fragment.as_str(), key.clone(), [Relationship::AssertionMethod].as_slice()));
+        let bad = |error: ExtendDocumentError| IdentityError::Did(error.to_string());
+        for (fragment, key, uses) in own.chain(past_ones) {
+            document.add_method(fragment, key, uses.iter().copied()).map_err(bad)?;
+        }
+        for succession in &ring.successions {
+            document.add_succession(succession).map_err(bad)?;
+        }
+        add_services(&mut document, config).map_err(IdentityError::Did)?;
+        let before = past.last().filter(|(past, _)| !past.compromised);
+        let before = before.map(|(past, key)| (format!("{did}#{}", past.fragment), key.clone()));
         let presents = match &config.space {
             Some(space) => space.requirements().map_err(|error| IdentityError::Did(error.to_string()))?,
             None => Vec::new(),
         };
         let presents = presents.into_iter().map(|requirement| Scope::Type(requirement.kind)).collect();
-        Ok(Self { did, kid, key, ledger_key, document, presents, access: Mutex::default() })
+        Ok(Self { did, kid, key, national, before, ledger_key, document, presents, access: Mutex::default() })
+    }
+
+    /// Signatures under an agreement, one with each key that the owner has for it.
+    pub fn sign_agreement(&self, subject: &Subject<'_>) -> Vec<Signature> {
+        // One signature a suite.
+        let national = self.national.as_ref().filter(|_| self.key.suite() != Suite::Sm2).map(|(key, kid)| (key, kid));
+        let keys = [(&self.key, &self.kid)].into_iter().chain(national);
+        let sign = |(key, kid): (&SecretKey, &String)| Signature {
+            kid: kid.clone(),
+            key: key.public().clone(),
+            compact: subject.sign(key, kid),
+        };
+        keys.map(sign).collect()
+    }
+
+    /// Whether the owner signs agreements with an SM2 key as well.
+    pub fn signs_nationally(&self) -> bool {
+        self.national.is_some() || self.key.suite() == Suite::Sm2
+    }
+
+    /// Id and key of the signing key before this one, unless others may have it.
+    pub fn key_before(&self) -> Option<&(String, PublicKey)> {
+        self.before.as_ref()
     }
 
     /// A self-issued token for `audience` (DCP 1.0, section 4.3), with which it may read what the space asks for.
@@ -162,15 +223,9 @@ fn read_key(path: &Path, passphrase: &[u8]) -> Result<SecretKey, IdentityError> 
     SecretKey::from_encrypted_pem(&pem, passphrase).map_err(|error| bad(error.to_string()))
 }
 
-fn document(did: &Did, key: &SecretKey, ledger_key: &SecretKey, config: &Config) -> Result<DidDocument, String> {
+fn add_services(document: &mut DidDocument, config: &Config) -> Result<(), String> {
     let root = config.public.url.trim_end_matches('/');
     let url = |path: &str| Url::parse(&format!("{root}{path}")).map_err(|error| error.to_string());
-    let mut document = DidDocument::new(did.clone());
-    let mut build = || {
-        document.add_method("key-1", key.public().clone(), Relationship::ALL)?;
-        document.add_method("ledger", ledger_key.public().clone(), [Relationship::AssertionMethod])
-    };
-    build().map_err(|error| error.to_string())?;
     let issuer = config.has(Role::Issuer).then_some(("issuer", ISSUER_SERVICE, ISSUER_SERVICE_PATH));
     let services = [
         ("dsp", DSP_SERVICE, "/.well-known/dspace-version"),
@@ -180,7 +235,16 @@ fn document(did: &Did, key: &SecretKey, ledger_key: &SecretKey, config: &Config)
     for (fragment, kind, path) in services.into_iter().chain(issuer) {
         document.add_service(fragment, kind, url(path)?).map_err(|error| error.to_string())?;
     }
-    Ok(document)
+    Ok(())
+}
+
+/// Who sends a request, as proved by its token.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// The sender.
+    pub did: Did,
+    /// The key it proved to hold.
+    pub key: PublicKey,
 }
 
 /// Why a caller is not believed.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use shuyu_base::keys::{SecretKey, Suite};
+use shuyu_base::keys::{PublicKey, SecretKey, Suite};
 
 use crate::config::{Config, ConfigError, FILE_NAME, Keys, Limits, Listen, Public, Role, Space, Tls};
 
@@ -97,12 +97,8 @@ pub fn init(options: &InitOptions) -> Result<(), InitError> {
             secret.into_bytes()
         }
     };
-    for (file, suite) in [("node.pem", options.suite), ("ledger.pem", Suite::Ed25519)] {
-        let key = random_key(suite)?;
-        let pem = key
-            .to_encrypted_pem(&passphrase, random()?, random()?)
-            .map_err(|error| InitError::Key(error.to_string()))?;
-        write_private(&dir.join("keys").join(file), pem.as_bytes())?;
+    for (file, suite) in [("node.pem", options.suite), ("ledger.pem", Suite::Ed25519), ("sm2.pem", Suite::Sm2)] {
+        write_private(&dir.join("keys").join(file), random_pem(suite, &passphrase)?.1.as_bytes())?;
     }
     write_private(&dir.join(MANAGEMENT_KEY_FILE), hex(&random::<32>()?).as_bytes())?;
     let text = toml::to_string_pretty(&config).map_err(|error| InitError::Key(error.to_string()))?;
@@ -148,13 +144,23 @@ fn config(options: &InitOptions) -> Result<Config, InitError> {
         keys: Keys {
             signing_key: "keys/node.pem".into(),
             ledger_key: "keys/ledger.pem".into(),
+            sm2_key: Some("keys/sm2.pem".into()),
             passphrase_file: options.passphrase_file.clone().unwrap_or_else(|| "keys/node.pass".into()),
         },
         buckets: Vec::new(),
         limits: Limits::default(),
         space: options.space.clone(),
+        require_signed_agreements: false,
         max_counter_offers: 3,
     })
+}
+
+/// A fresh key, and its file encrypted under the passphrase.
+pub(crate) fn random_pem(suite: Suite, passphrase: &[u8]) -> Result<(PublicKey, String), InitError> {
+    let key = random_key(suite)?;
+    let pem =
+        key.to_encrypted_pem(passphrase, random()?, random()?).map_err(|error| InitError::Key(error.to_string()))?;
+    Ok((key.public().clone(), pem))
 }
 
 /// A key from the system's random source. A seed is refused by a suite about once in 2^32 draws (zero or too large): draw again.
@@ -186,6 +192,21 @@ fn make_dir(path: &Path) -> Result<(), InitError> {
         .mode(0o700)
         .create(path)
         .map_err(|source| InitError::Write { path: path.to_owned(), source })
+}
+
+/// Writes a file that only its owner can read, the whole of it or nothing, in place of one that may be there.
+pub(crate) fn replace_private(path: &Path, bytes: &[u8]) -> Result<(), InitError> {
+    let part = path.with_extension("part");
+    let failed = |source| InitError::Write { path: path.to_owned(), source };
+    match std::fs::remove_file(&part) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(error)),
+    }
+    write_private(&part, bytes)?;
+    std::fs::rename(&part, path).map_err(failed)?;
+    let parent = path.parent().unwrap_or_else(|| Path::new("."));
+    std::fs::File::open(parent).and_then(|dir| dir.sync_all()).map_err(failed)
 }
 
 /// Writes a new file that only its owner can read.

@@ -8,6 +8,7 @@
 
 pub mod config;
 pub mod init;
+pub mod key_ring;
 
 mod access;
 mod agreements;
@@ -16,6 +17,7 @@ mod audit;
 mod catalogue;
 mod claims;
 mod clock;
+mod counterparty;
 mod dsp_server;
 mod edr;
 mod event_log;
@@ -33,6 +35,7 @@ mod metrics;
 mod peers;
 mod problem;
 mod public;
+mod reach;
 mod receipts;
 mod run;
 mod store;

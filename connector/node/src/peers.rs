@@ -13,6 +13,7 @@ use url::Url;
 use crate::clock;
 use crate::identity::{DSP_SERVICE, Identity, LEDGER_SERVICE};
 use crate::problem::Problem;
+use crate::reach::Reach;
 
 /// The protocol version spoken.
 pub const DSP_VERSION: &str = "2025-1";
@@ -23,6 +24,10 @@ const MAX_ROOTS: usize = 10_000;
 
 /// The error code by which a node says that its own message about the process is under way.
 pub const BUSY_CODE: &str = "shuyu:busy";
+
+/// The error code by which a node says that a sender's key is another than the one something was begun with, and that that
+/// one did not hand over to it.
+pub const KEY_CHANGED_CODE: &str = "shuyu:key-changed";
 
 /// Why a peer gave no usable answer.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +56,12 @@ pub enum PeerError {
         url: String,
         /// Why.
         source: HttpError,
+    },
+    /// It gave no answer lately and was not asked again.
+    #[error("`{did}` does not answer at the moment")]
+    Silent {
+        /// The peer.
+        did: Did,
     },
     /// Its own message about the same process is under way; ours was not applied.
     #[error("`{url}` is busy with a message of its own")]
@@ -88,7 +99,7 @@ impl PeerError {
             Self::NoAnswer { source, .. } => {
                 !matches!(source, HttpError::NotAllowed { .. } | HttpError::TooLarge { .. })
             }
-            Self::Busy { .. } | Self::Later { .. } => true,
+            Self::Busy { .. } | Self::Later { .. } | Self::Silent { .. } => true,
             Self::Unsuitable { .. } | Self::Refused { .. } => false,
         }
     }
@@ -104,13 +115,37 @@ pub struct Peers {
     identity: Arc<Identity>,
     http: Http,
     resolver: Arc<DidResolver>,
+    reach: Reach,
     roots: Mutex<HashMap<Did, (String, UnixMillis)>>,
 }
 
 impl Peers {
     /// Speaks as `identity`.
     pub fn new(identity: Arc<Identity>, http: Http, resolver: Arc<DidResolver>) -> Self {
-        Self { identity, http, resolver, roots: Mutex::default() }
+        Self { identity, http, resolver, reach: Reach::default(), roots: Mutex::default() }
+    }
+
+    /// Which peers answer.
+    pub fn reach(&self) -> &Reach {
+        &self.reach
+    }
+
+    /// Like [`Peers::post`] for messages that are sent again until they are answered: no more than some at once, and to a
+    /// peer that is silent only now and then.
+    ///
+    /// # Errors
+    /// As [`Peers::post`]; [`PeerError::Silent`] if the peer was not asked.
+    pub async fn deliver(&self, to: &Did, url: &str, body: &Value) -> Result<Value, PeerError> {
+        let _place = self.reach.place(to.as_str()).await;
+        if !self.reach.may_ask(to.as_str(), clock::now()) {
+            return Err(PeerError::Silent { did: to.clone() });
+        }
+        let answered = self.post(to, url, body).await;
+        match &answered {
+            Err(PeerError::NoAnswer { .. }) => self.reach.unanswered(to.as_str(), clock::now()),
+            Ok(_) | Err(_) => self.reach.heard_of(to.as_str()),
+        }
+        answered
     }
 
     /// The root of the peer's DSP 2025-1 binding, without a slash at the end.
@@ -306,12 +341,11 @@ fn parsed(of: &Did, url: &str) -> Result<Url, PeerError> {
 }
 
 /// A 4xx with an error body of the protocol judges the message; anything else may come from something in between, or be
-/// about the sender and not the message.
+/// about the sender and not the message. That our key does not follow the one before will not mend by itself.
 fn is_verdict(status: u16, body: &[u8]) -> bool {
     let value = json::parse(body, json::MAX_MESSAGE_BYTES);
-    (400..500).contains(&status)
-        && !matches!(status, 401 | 403 | 407)
-        && value.is_ok_and(|value| ProtocolError::decode(&value).is_ok())
+    let is_about_us = matches!(status, 401 | 403 | 407) && error_code(body).as_deref() != Some(KEY_CHANGED_CODE);
+    (400..500).contains(&status) && !is_about_us && value.is_ok_and(|value| ProtocolError::decode(&value).is_ok())
 }
 
 fn error_code(body: &[u8]) -> Option<String> {

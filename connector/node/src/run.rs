@@ -33,6 +33,7 @@ use crate::claims::space::SpaceGate;
 use crate::claims::tokens::{TokenDesk, router as token_router};
 use crate::claims::wallet::Wallet;
 use crate::config::{Config, ConfigError, Role};
+use crate::counterparty::Counterparties;
 use crate::events::Events;
 use crate::evidence::{Evidence, EvidenceError};
 use crate::exchange::driver::Tools;
@@ -166,6 +167,8 @@ impl Node {
         if 0 < recovered {
             tracing::info!(recovered, "evidence of the last run completed");
         }
+        // After what the old key signed, and before anything the new one signs.
+        evidence.record_successions().await?;
         let http = Http::new(HttpOptions {
             insecure_loopback: config.insecure_loopback,
             allow_networks: config.networks()?,
@@ -192,14 +195,17 @@ impl Node {
         holdings.adopt_offers().await.map_err(|problem| RunError::Recover(problem.detail))?;
         let root =
             dsp_server::callback_root(&config.public.url).map_err(|problem| RunError::Recover(problem.detail))?;
-        let negotiations = Negotiations::new(tools.clone(), agreements.clone(), root.clone(), &config);
-        let transfers = Transfers::new(
-            tools.clone(),
-            agreements.clone(),
-            AccessTokens::new(Arc::clone(&identity), store.clone()),
-            root.clone(),
-            &config,
-        );
+        let counterparties = Arc::new(Counterparties::new(
+            Arc::clone(&identity),
+            Arc::clone(&resolver),
+            config.require_signed_agreements,
+        ));
+        let negotiations =
+            Negotiations::new(tools.clone(), agreements.clone(), Arc::clone(&counterparties), root.clone(), &config);
+        let access = AccessTokens::new(Arc::clone(&identity), store.clone());
+        access.begin_key(clock::now())?;
+        let transfers =
+            Transfers::new(tools.clone(), agreements.clone(), counterparties, access, root.clone(), &config);
         let gate = Gatekeeper::new(
             Arc::clone(&identity),
             store.clone(),
@@ -214,6 +220,7 @@ impl Node {
         let dsp = dsp_server::router(Arc::new(dsp_server::Dsp {
             doorkeeper: doorkeeper.clone(),
             space: claims.space,
+            peers: Arc::clone(&peers),
             negotiations: Arc::clone(&negotiations),
             transfers: Arc::clone(&transfers),
             catalogue: Catalogue::open(identity.did.clone(), holdings.clone(), root)

@@ -162,15 +162,23 @@ impl DidResolver {
     /// # Errors
     /// As [`Self::resolve`].
     pub async fn refresh(&self, did: &Did) -> Resolution {
-        self.forget_if_old(did);
+        self.forget_older_than(did, MIN_REFRESH.min(self.fresh_for));
         self.resolve(did).await
     }
 
-    fn forget_if_old(&self, did: &Did) {
+    /// The document as it is now, however lately it was fetched: for what the owner of this node asks for, never for what a
+    /// peer causes.
+    ///
+    /// # Errors
+    /// As [`DidResolver::resolve`].
+    pub async fn fetch_anew(&self, did: &Did) -> Resolution {
+        self.forget_older_than(did, Duration::ZERO);
+        self.resolve(did).await
+    }
+
+    fn forget_older_than(&self, did: &Did, age: Duration) {
         let now = Instant::now();
-        let is_old = |entry: &Entry| {
-            entry.outcome.get().is_some_and(|(at, _)| MIN_REFRESH.min(self.fresh_for) <= now.duration_since(*at))
-        };
+        let is_old = |entry: &Entry| entry.outcome.get().is_some_and(|(at, _)| age <= now.duration_since(*at));
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         if entries.get(did).is_some_and(is_old) {
             entries.remove(did);

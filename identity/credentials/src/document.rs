@@ -7,10 +7,14 @@ use shuyu_base::keys::ParseKeyError;
 use shuyu_base::{Did, PublicKey, json as strict_json};
 use url::Url;
 
+use crate::succession::{self, MAX_SUCCESSION_BYTES, MAX_SUCCESSIONS};
+
 /// Largest document accepted, in bytes.
 pub const MAX_DOCUMENT_BYTES: usize = 64 * 1024;
 /// Most verification methods accepted, embedded ones included; an organisation has two or three.
 pub const MAX_METHODS: usize = 32;
+/// The member with the changes of keys ([`crate::succession`]); a full IRI, so that it is itself in JSON-LD.
+pub const SUCCESSION_MEMBER: &str = "https://w3id.org/shuyu/profile/1#keySuccession";
 /// Most services accepted.
 pub const MAX_SERVICES: usize = 32;
 /// Most references accepted in one verification relationship.
@@ -68,10 +72,11 @@ pub struct Service {
 /// The keys and services of one DID.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DidDocument {
-    // Invariant: method ids start with the DID and `#` and differ; at most MAX_METHODS and MAX_SERVICES.
+    // Invariant: method ids start with the DID and `#` and differ; at most MAX_METHODS, MAX_SERVICES, MAX_SUCCESSIONS.
     id: Did,
     methods: Vec<VerificationMethod>,
     services: Vec<Service>,
+    successions: Vec<String>,
 }
 
 /// Why bytes are not the document of the DID.
@@ -142,7 +147,7 @@ pub enum ExtendDocumentError {
 impl DidDocument {
     /// A document without keys.
     pub fn new(id: Did) -> Self {
-        Self { id, methods: Vec::new(), services: Vec::new() }
+        Self { id, methods: Vec::new(), services: Vec::new(), successions: Vec::new() }
     }
 
     /// The subject.
@@ -158,6 +163,11 @@ impl DidDocument {
     /// The services whose endpoint is an `http` or `https` URL, in document order.
     pub fn services(&self) -> &[Service] {
         &self.services
+    }
+
+    /// The changes of keys the document tells of, unchecked: see [`crate::succession::leads`].
+    pub fn successions(&self) -> &[String] {
+        &self.successions
     }
 
     /// The method with this id, which must be the full DID URL.
@@ -199,6 +209,41 @@ impl DidDocument {
         }
         self.services.push(Service { id, kind: kind.to_owned(), endpoint });
         Ok(())
+    }
+
+    /// Adds a change of keys.
+    ///
+    /// # Errors
+    /// [`ExtendDocumentError::Full`].
+    pub fn add_succession(&mut self, compact: &str) -> Result<(), ExtendDocumentError> {
+        if MAX_SUCCESSIONS <= self.successions.len() {
+            return Err(ExtendDocumentError::Full { max: MAX_SUCCESSIONS });
+        }
+        self.successions.push(compact.to_owned());
+        Ok(())
+    }
+
+    /// What someone who holds this document makes of a later one, and the ids of the keys it does not take: a new key is
+    /// taken only if a key held so far handed over to it. What the later one leaves out is kept, so that old signatures
+    /// can still be checked.
+    #[must_use]
+    pub fn followed_by(&self, later: &Self) -> (Self, Vec<String>) {
+        let mut joined = self.clone();
+        let mut untraced = Vec::new();
+        for method in &later.methods {
+            let traced = |held: &VerificationMethod| {
+                succession::leads(&later.successions, &self.id, &held.key, &method.key).is_ok()
+            };
+            match self.method(&method.id) {
+                Some(held) if held.key == method.key => {}
+                None if self.methods.iter().any(traced) && joined.methods.len() < MAX_METHODS => {
+                    joined.methods.push(method.clone());
+                }
+                Some(_) | None => untraced.push(method.id.clone()),
+            }
+        }
+        joined.successions.clone_from(&later.successions);
+        (joined, untraced)
     }
 
     fn new_id(&self, fragment: &str) -> Result<String, ExtendDocumentError> {
@@ -247,7 +292,12 @@ impl DidDocument {
         if MAX_SERVICES < services.len() {
             return Err(ParseDocumentError::TooMany { member: "service", max: MAX_SERVICES });
         }
-        let document = Self { id: expected.clone(), methods, services };
+        let mut successions = Vec::new();
+        for entry in list(members, SUCCESSION_MEMBER, MAX_SUCCESSIONS)? {
+            let compact = entry.as_str().filter(|compact| compact.len() <= MAX_SUCCESSION_BYTES);
+            successions.push(compact.ok_or(ParseDocumentError::Member { member: SUCCESSION_MEMBER })?.to_owned());
+        }
+        let document = Self { id: expected.clone(), methods, services, successions };
         // Written out, relative ids and services of several types take more room; who keeps a document must be able to
         // read it again.
         let len_bytes = document.to_json().to_string().len();
@@ -298,6 +348,9 @@ impl DidDocument {
             }
             if !services.is_empty() {
                 members.insert("service".to_owned(), services.into());
+            }
+            if !self.successions.is_empty() {
+                members.insert(SUCCESSION_MEMBER.to_owned(), self.successions.clone().into());
             }
         }
         document

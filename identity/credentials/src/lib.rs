@@ -14,6 +14,7 @@ pub mod local;
 pub mod schema;
 pub mod scope;
 pub mod status;
+pub mod succession;
 pub mod token;
 pub mod vc;
 pub mod verdict;
@@ -24,6 +25,7 @@ pub use document::{DidDocument, ParseDocumentError, Relationship, Service, Verif
 pub use jws::{JwsError, Verified};
 pub use local::{LocalDidError, did_jwk, did_key, local_document};
 pub use scope::{CredentialType, ParseScopeError, Scope};
+pub use succession::{Succession, SuccessionError};
 pub use token::{Claims, Draft, IssueError, TokenError};
 pub use vc::{Credential, CredentialError, Profile};
 pub use web::{Scheme, WebLocation, WebLocationError};

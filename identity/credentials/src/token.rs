@@ -2,7 +2,7 @@
 //! it is. The verifier must also remember each `jti` until [`Claims::remember_until`]; that needs a disk.
 
 use serde_json::{Map, Value};
-use shuyu_base::{Did, SecretKey, UnixMillis, json};
+use shuyu_base::{Did, PublicKey, SecretKey, UnixMillis, json};
 
 use crate::jws::{self, JwsError};
 use crate::{DidDocument, Relationship};
@@ -43,6 +43,8 @@ pub struct Draft<'a> {
 pub struct Claims {
     /// The sender.
     pub issuer: Did,
+    /// The key that signed.
+    pub key: PublicKey,
     /// The token's own identifier.
     pub jti: String,
     /// When it was issued.
@@ -193,19 +195,21 @@ pub fn peek_issuer(compact: &str) -> Result<Did, TokenError> {
 /// # Errors
 /// [`TokenError`] says which rule is broken.
 pub fn verify(compact: &str, issuer: &DidDocument, audience: &Did, now: UnixMillis) -> Result<Claims, TokenError> {
-    let mut other_use = None;
+    let (mut other_use, mut used) = (None, None);
     let verified = jws::verify(compact, |kid| {
         let method = issuer.method(kid)?;
         if !method.relationships.contains(&Relationship::CapabilityInvocation) {
             other_use = Some(kid.to_owned());
             return None;
         }
-        Some(method.key.clone())
+        used = Some(method.key.clone());
+        used.clone()
     });
     if let Some(kid) = other_use {
         return Err(TokenError::Relationship { kid });
     }
     let verified = verified.map_err(TokenError::Jws)?;
+    let key = used.ok_or_else(|| TokenError::Jws(JwsError::UnknownKey { kid: verified.kid.clone() }))?;
     if let Some(found) = verified.typ.filter(|typ| !typ.eq_ignore_ascii_case(TYP)) {
         return Err(TokenError::Typ { found });
     }
@@ -226,7 +230,7 @@ pub fn verify(compact: &str, issuer: &DidDocument, audience: &Did, now: UnixMill
         return Err(TokenError::Claim { claim: "jti" });
     }
     claims.retain(|claim, _| !RESERVED.contains(&claim.as_str()));
-    Ok(Claims { issuer: issuer.id().clone(), jti, issued_at, expires_at, extra: claims })
+    Ok(Claims { issuer: issuer.id().clone(), key, jti, issued_at, expires_at, extra: claims })
 }
 
 /// `aud` is the one receiver, as text or as a list of one (RFC 7519 section 4.1.3).

@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use serde_json::{Value, json};
 use shuyu_base::{Did, SecretKey, Suite};
-use shuyu_credentials::{DidDocument, Relationship, token};
+use shuyu_credentials::{DidDocument, Relationship, Succession, token};
 
 use crate::clock;
 use crate::node::{Answer, Node, eventually, http};
@@ -27,6 +27,9 @@ pub struct Rogue {
     /// The root of its own server; every POST there is answered 200 and kept.
     pub root: String,
     key: SecretKey,
+    /// Fragment of the key in the document.
+    fragment: String,
+    document: Arc<Mutex<DidDocument>>,
     http: reqwest::Client,
     heard: Heard,
     server: tokio::task::JoinHandle<()>,
@@ -87,13 +90,17 @@ impl Rogue {
             let endpoint = endpoint.replace("{port}", &port.to_string()).parse().expect("an address");
             document.add_service("cs", "CredentialService", endpoint).expect("room for a service");
         }
-        let document = document.to_json();
+        let document = Arc::new(Mutex::new(document));
+        let served = Arc::clone(&document);
         let heard = Heard::default();
         let keep = Arc::clone(&heard);
         let router = Router::new()
             .route(
                 "/.well-known/did.json",
-                axum::routing::get(move || std::future::ready(axum::Json(document.clone()))),
+                axum::routing::get(move || {
+                    let document = served.lock().unwrap_or_else(PoisonError::into_inner).to_json();
+                    std::future::ready(axum::Json(document))
+                }),
             )
             .fallback(move |request: Request| {
                 let keep = Arc::clone(&keep);
@@ -109,13 +116,28 @@ impl Rogue {
         let server = tokio::spawn(async move {
             let _ = axum::serve(listener, router).await;
         });
-        Self { did, root: format!("http://localhost:{port}"), key, http: http(), heard, server }
+        let (root, fragment) = (format!("http://localhost:{port}"), "key-1".to_owned());
+        Self { did, root, key, fragment, document, http: http(), heard, server }
+    }
+
+    /// Serves another document from now on, with a fresh key alone; if `handed_over`, the old key says that it follows.
+    pub fn change_key(&mut self, fragment: &str, handed_over: bool) {
+        let key = fresh_key();
+        let mut changed = DidDocument::new(self.did.clone());
+        changed.add_method(fragment, key.public().clone(), Relationship::ALL).expect("room for a key");
+        if handed_over {
+            let succession = Succession { did: self.did.clone(), to: key.public().clone(), at: clock::now() };
+            let signed = succession.sign(&self.key, &format!("{}#{}", self.did, self.fragment));
+            changed.add_succession(&signed).expect("room for a succession");
+        }
+        *self.document.lock().unwrap_or_else(PoisonError::into_inner) = changed;
+        (self.key, self.fragment) = (key, fragment.to_owned());
     }
 
     /// Signs a token.
     pub fn token(&self, wish: &Token<'_>) -> String {
         let audience: Did = wish.audience.parse().expect("a well-formed DID");
-        let kid = format!("{}#key-1", self.did);
+        let kid = format!("{}#{}", self.did, self.fragment);
         let draft = token::Draft {
             issuer: &self.did,
             audience: &audience,

@@ -10,6 +10,7 @@ use serde_json::Value;
 use shuyu_base::{Did, Digest, UnixMillis};
 use shuyu_contract_engine::{AckError, Act, Assessment, Effect, Machine, Msg, Pid, Proposal, Record, RetryPolicy};
 use shuyu_evidence::Statement;
+use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -80,7 +81,9 @@ impl<K: Kind> Driver<K> {
     /// A driver that tells `follow_up` of every step.
     pub fn new(tools: Tools, follow_up: Box<dyn Fn(Row<K>) + Send + Sync>) -> Arc<Self> {
         let open = OpenProcesses::new(tools.max_open_per_peer);
-        Arc::new_cyclic(|this| Self {
+        let mut heard = tools.peers.reach().subscribe();
+        let (tasks, stopping) = (tools.tasks.clone(), tools.stopping.clone());
+        let driver = Arc::new_cyclic(|this| Self {
             tools,
             locks: KeyedLocks::default(),
             live: Mutex::default(),
@@ -88,7 +91,34 @@ impl<K: Kind> Driver<K> {
             follow_up,
             waiting_for_disk: Mutex::default(),
             this: Weak::clone(this),
-        })
+        });
+        let weak = Arc::downgrade(&driver);
+        tasks.spawn(async move {
+            loop {
+                let peer = tokio::select! {
+                    peer = heard.recv() => peer,
+                    () = stopping.cancelled() => return,
+                };
+                let Some(driver) = weak.upgrade() else { return };
+                match peer {
+                    Ok(peer) => driver.wake(&peer),
+                    // Those that were missed have timers of their own.
+                    Err(broadcast::error::RecvError::Lagged(_)) => {}
+                    Err(broadcast::error::RecvError::Closed) => return,
+                }
+            }
+        });
+        driver
+    }
+
+    /// A peer that was silent answers again: what waits for it is due now.
+    fn wake(&self, peer: &str) {
+        for pid in self.open.with(peer) {
+            let waits = self.live.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&pid);
+            if waits {
+                self.spawn(|driver| async move { driver.step(&pid, Machine::hurry).await });
+            }
+        }
     }
 
     /// The row of a process.
@@ -384,6 +414,7 @@ impl<K: Kind> Driver<K> {
     }
 
     fn statement(&self, row: &Row<K>, record: &Record<K>) -> Statement {
+        let (agreement, commit) = K::commitments(row, record.verb).unzip();
         Statement {
             kind: format!("{}.{}", K::NAME, K::verb_name(record.verb)),
             act: match record.act {
@@ -397,8 +428,8 @@ impl<K: Kind> Driver<K> {
             with: row.peer.parse().unwrap_or_else(|_| self.tools.did.clone()),
             at: clock::now(),
             event: record.event,
-            agreement: None,
-            commit: std::collections::BTreeMap::new(),
+            agreement,
+            commit: commit.unwrap_or_default(),
         }
     }
 
@@ -465,11 +496,15 @@ impl<K: Kind> Driver<K> {
     }
 
     async fn tick(&self, pid: &str) {
+        self.step(pid, Machine::on_tick).await;
+    }
+
+    async fn step(&self, pid: &str, move_on: fn(&mut Machine<K>, UnixMillis) -> Vec<Effect<K>>) {
         let _guard = self.locks.lock(pid).await;
         let step = async {
             let mut row = self.get(pid)?;
             let mut machine = self.machine(&row)?;
-            let effects = machine.on_tick(clock::now());
+            let effects = move_on(&mut machine, clock::now());
             let idle = effects.is_empty() && machine.snapshot().pending.is_none();
             self.perform(&mut row, machine, effects, Batch::default()).await?;
             if idle {
@@ -489,7 +524,7 @@ impl<K: Kind> Driver<K> {
         let opens = row.machine.peer_pid().is_none();
         let url = format!("{}{}", row.peer_root, K::path(verb, receiver, row.machine.peer_pid()));
         let sent = tokio::select! {
-            sent = self.tools.peers.post(&peer, &url, body) => sent,
+            sent = self.tools.peers.deliver(&peer, &url, body) => sent,
             () = self.tools.stopping.cancelled() => return,
         };
         self.settle(

@@ -1,10 +1,13 @@
 //! The two kinds of process: their names, tables and paths (DSP 2025-1, HTTPS binding).
 
+use std::collections::BTreeMap;
+
+use shuyu_base::Digest;
 use shuyu_contract_engine::negotiation::{State as NegotiationState, Verb as NegotiationVerb};
 use shuyu_contract_engine::transfer::{State as TransferState, Verb as TransferVerb};
 use shuyu_contract_engine::{Negotiation, Party, Transfer};
 
-use crate::agreements::{AgreementRow, Held};
+use crate::agreements::{AgreementRow, Held, canonical, renewal_index};
 use crate::exchange::row::{Kind, Row};
 use crate::exchange::{negotiation, transfer};
 use crate::store::{Batch, Store, StoreError, Table};
@@ -53,12 +56,34 @@ impl Kind for Negotiation {
             contract.held = Held::Terminated;
             contract.reason = Some("the negotiation was not finalized".to_owned());
             batch.put(Table::Agreements, id, &contract)?;
+            if let Some(renews) = &contract.renews {
+                batch.delete(Table::PeerIndex, &renewal_index(renews));
+            }
         }
         Ok(())
     }
 
     fn state_path(pid: &str) -> String {
         format!("/negotiations/{}", path_segment(pid))
+    }
+
+    fn commitments(row: &Row<Self>, verb: NegotiationVerb) -> Option<(String, BTreeMap<String, Digest>)> {
+        match verb {
+            NegotiationVerb::Agree | NegotiationVerb::Verify | NegotiationVerb::Finalize => {}
+            NegotiationVerb::Request
+            | NegotiationVerb::Offer
+            | NegotiationVerb::Accept
+            | NegotiationVerb::Terminate => {
+                return None;
+            }
+        }
+        let agreement = row.detail.agreement.as_ref()?;
+        let id = agreement.get("@id")?.as_str()?.to_owned();
+        let mut commit = BTreeMap::from([("agreement".to_owned(), Digest::sha256(&canonical(agreement).ok()?))]);
+        if let Some(renews) = &row.detail.renews {
+            commit.insert("renews".to_owned(), Digest::sha256(renews.as_bytes()));
+        }
+        Some((id, commit))
     }
 }
 

@@ -4,19 +4,23 @@ use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use shuyu_base::{Did, Digest};
+use shuyu_base::{Did, Digest, PublicKey};
 use shuyu_contract_engine::negotiation::State;
+use shuyu_contract_engine::signature::Subject;
 use shuyu_contract_engine::{Negotiation, Party, Proposal};
+use shuyu_credentials::DidDocument;
 use shuyu_policy::covers;
 use shuyu_wire::dsp::{CallbackUrl, Explanation, NegotiationBody, NegotiationMessage, OfferPart, event_digest};
 
-use crate::agreements::{AgreementRow, Agreements, Held, Side};
+use crate::agreements::{AgreementRow, Agreements, Held, Side, SignatureRow, canonical, renewal_index};
 use crate::clock;
 use crate::config::Config;
+use crate::counterparty::Counterparties;
 use crate::exchange::driver::{Answer, Draft, Driver, Tools};
 use crate::exchange::row::{Kind, MachineRow, Row, process_name};
 use crate::exchange::terms::{agreement_part, as_agreement, as_offer, check_agreement, offer_part, terms_of};
 use crate::holdings::{Approve, Holdings, parse_policy};
+use crate::identity::Caller;
 use crate::locks::KeyedLocks;
 use crate::problem::Problem;
 use crate::store::{Batch, Table};
@@ -40,6 +44,12 @@ pub struct Detail {
     /// The agreement, once there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agreement: Option<Value>,
+    /// Signatures under it so far.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub signatures: Vec<SignatureRow>,
+    /// The agreement that the new one is to take the place of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renews: Option<String>,
 }
 
 /// The negotiations of this node.
@@ -47,6 +57,7 @@ pub struct Negotiations {
     driver: OnceLock<Arc<Driver<Negotiation>>>,
     tools: Tools,
     agreements: Agreements,
+    counterparties: Arc<Counterparties>,
     holdings: Holdings,
     /// One opening message at a time from each sender and process.
     opening: KeyedLocks,
@@ -68,16 +79,25 @@ pub struct Wish {
     pub policy: Value,
     /// Who answers a counter-offer.
     pub answers: Approve,
+    /// The agreement to be renewed.
+    pub renews: Option<String>,
 }
 
 impl Negotiations {
     /// Negotiations over these stores.
-    pub fn new(tools: Tools, agreements: Agreements, own_root: CallbackUrl, config: &Config) -> Arc<Self> {
+    pub fn new(
+        tools: Tools,
+        agreements: Agreements,
+        counterparties: Arc<Counterparties>,
+        own_root: CallbackUrl,
+        config: &Config,
+    ) -> Arc<Self> {
         let this = Arc::new(Self {
             driver: OnceLock::new(),
             holdings: Holdings::new(tools.store.clone()),
             opening: KeyedLocks::default(),
             agreements,
+            counterparties,
             own_root,
             max_counter_offers: config.max_counter_offers,
             tools: tools.clone(),
@@ -121,6 +141,9 @@ impl Negotiations {
             Problem::peer(crate::management::chain(&error)).hint("is the provider's node up, and its DID right?")
         })?;
         let policy = parse_policy(&wish.policy)?;
+        if let Some(renews) = &wish.renews {
+            self.check_renewable(renews, Side::Consumer, &wish.provider, &wish.dataset)?;
+        }
         let terms = as_offer(&policy, &wish.offer, &wish.dataset, &wish.provider);
         let pid = new_pid();
         let row = Row {
@@ -132,6 +155,7 @@ impl Negotiations {
             machine: MachineRow::empty(),
             outgoing: None,
             history: Vec::new(),
+            peer_key: None,
             error: None,
             detail: Detail {
                 dataset: wish.dataset,
@@ -141,9 +165,12 @@ impl Negotiations {
                 answers: wish.answers,
                 counter_offers: 0,
                 agreement: None,
+                signatures: Vec::new(),
+                renews: wish.renews.clone(),
             },
         };
-        let body = NegotiationBody::Request { offer: offer_part(&terms)?, callback: Some(self.own_root.clone()) };
+        let callback = Some(self.own_root.clone());
+        let body = NegotiationBody::Request { offer: offer_part(&terms)?, callback, renews: wish.renews };
         let draft = draft(&row, body)?;
         self.driver()?.open(row, draft).await
     }
@@ -175,6 +202,7 @@ impl Negotiations {
             machine: MachineRow::empty(),
             outgoing: None,
             history: Vec::new(),
+            peer_key: None,
             error: None,
             detail: Detail {
                 dataset,
@@ -184,6 +212,8 @@ impl Negotiations {
                 answers,
                 counter_offers: 0,
                 agreement: None,
+                signatures: Vec::new(),
+                renews: None,
             },
         };
         let body = NegotiationBody::Offer { offer: offer_part(&terms)?, callback: Some(self.own_root.clone()) };
@@ -201,7 +231,7 @@ impl Negotiations {
             (Side::Provider, Some(State::Requested | State::Accepted)) => self.agree(&row).await,
             (Side::Provider, Some(State::Verified)) => self.finalize(pid).await,
             (Side::Consumer, Some(State::Offered)) => self.say(pid, NegotiationBody::Accepted).await,
-            (Side::Consumer, Some(State::Agreed)) => self.say(pid, NegotiationBody::Verification).await,
+            (Side::Consumer, Some(State::Agreed)) => self.verify(pid).await,
             (Side::Provider | Side::Consumer, _) => Err(nothing_waits(&row)),
         }
     }
@@ -239,7 +269,7 @@ impl Negotiations {
     /// A message that opens a negotiation. A repeat finds the negotiation it opened before.
     pub async fn opened_by(
         &self,
-        sender: &Did,
+        sender: &Caller,
         from: Party,
         message: &NegotiationMessage,
         event: Digest,
@@ -253,18 +283,18 @@ impl Negotiations {
 
     async fn open_for(
         &self,
-        sender: &Did,
+        caller: &Caller,
         from: Party,
         message: &NegotiationMessage,
         event: Digest,
     ) -> Result<Answer<Negotiation>, Problem> {
-        let (offer, callback) = match &message.body {
-            NegotiationBody::Request { offer, callback } | NegotiationBody::Offer { offer, callback } => {
-                (offer, callback)
-            }
+        let sender = &caller.did;
+        let (offer, callback, renews) = match &message.body {
+            NegotiationBody::Request { offer, callback, renews } => (offer, callback, renews.clone()),
+            NegotiationBody::Offer { offer, callback } => (offer, callback, None),
             NegotiationBody::Accepted
             | NegotiationBody::Agreement { .. }
-            | NegotiationBody::Verification
+            | NegotiationBody::Verification { .. }
             | NegotiationBody::Finalized
             | NegotiationBody::Termination(_) => return Ok(Answer::Unknown),
         };
@@ -291,6 +321,15 @@ impl Negotiations {
         if !theirs.is_ascii() {
             return Err(Problem::invalid("the process identifier has characters outside ASCII"));
         }
+        if let (Some(renews), true) = (&renews, known.is_none()) {
+            self.check_renewable(renews, Side::Provider, sender, &dataset)
+                .map_err(|problem| Problem::invalid(format!("`renews`: {}", problem.detail)))?;
+        }
+        if let Some(pid) = &known
+            && let Err(reason) = self.check_hands(caller, &self.driver()?.get(pid)?).await
+        {
+            return Ok(Answer::OtherHands(reason));
+        }
         let pid = known.unwrap_or_else(new_pid);
         let row = Row {
             pid: pid.clone(),
@@ -301,6 +340,7 @@ impl Negotiations {
             machine: MachineRow::empty(),
             outgoing: None,
             history: Vec::new(),
+            peer_key: Some(caller.key.to_multikey()),
             error: None,
             detail: Detail {
                 dataset,
@@ -310,6 +350,8 @@ impl Negotiations {
                 answers,
                 counter_offers: 0,
                 agreement: None,
+                signatures: Vec::new(),
+                renews,
             },
         };
         let apply = |row: &mut Row<Negotiation>, batch: &mut Batch| {
@@ -323,7 +365,7 @@ impl Negotiations {
     pub async fn received(
         &self,
         pid: &str,
-        sender: &Did,
+        sender: &Caller,
         message: &NegotiationMessage,
         event: Digest,
     ) -> Answer<Negotiation> {
@@ -338,13 +380,20 @@ impl Negotiations {
     async fn receive(
         &self,
         pid: &str,
-        sender: &Did,
+        caller: &Caller,
         message: &NegotiationMessage,
         event: Digest,
     ) -> Result<Answer<Negotiation>, Problem> {
         let driver = self.driver()?;
         let row = driver.get(pid)?;
+        // Somebody else's process looks like none.
+        if row.peer == caller.did.as_str()
+            && let Err(reason) = self.check_hands(caller, &row).await
+        {
+            return Ok(Answer::OtherHands(reason));
+        }
         let from = row.role.party().other();
+        let document = self.counterparties.document(&caller.did).await?;
         let terms = message.policy().map(terms_of).transpose()?;
         let msg = message
             .to_msg(from, event, terms)
@@ -353,19 +402,28 @@ impl Negotiations {
         let provider = self.provider_of(&row)?;
         let apply = move |row: &mut Row<Negotiation>, batch: &mut Batch| match &message.body {
             NegotiationBody::Request { offer, .. } | NegotiationBody::Offer { offer, .. } => take_terms(row, offer),
-            NegotiationBody::Agreement { agreement } => {
+            NegotiationBody::Agreement { agreement, signatures } => {
                 check_agreement(&agreement.policy, on_table(row), &row.detail.dataset, &provider, &own)?;
                 row.detail.agreement = Some(agreement.policy.clone());
-                self.check_agreement_is_new(row, &agreement.id)
+                self.check_agreement_is_new(row, &agreement.id)?;
+                self.take_signatures(row, Side::Provider, signatures, &document)
+            }
+            NegotiationBody::Verification { signatures } => {
+                self.take_signatures(row, Side::Consumer, signatures, &document)
             }
             NegotiationBody::Finalized => self.put_agreement(row, batch).map_err(|problem| problem.detail),
             NegotiationBody::Termination(explanation) => {
                 row.error = (!explanation.reason.is_empty()).then(|| explanation.reason.join("; "));
                 Ok(())
             }
-            NegotiationBody::Accepted | NegotiationBody::Verification => Ok(()),
+            NegotiationBody::Accepted => Ok(()),
         };
-        Ok(driver.receive(pid, sender, msg, None, apply).await)
+        let key = caller.key.to_multikey();
+        let apply = move |row: &mut Row<Negotiation>, batch: &mut Batch| {
+            row.peer_key = Some(key);
+            apply(row, batch)
+        };
+        Ok(driver.receive(pid, &caller.did, msg, None, apply).await)
     }
 
     /// Whether a negotiation waits for a person on our side.
@@ -400,7 +458,7 @@ impl Negotiations {
             (Side::Consumer, Some(State::Offered)) if row.detail.answers == Approve::Auto => {
                 self.say(&pid, NegotiationBody::Accepted).await.map(|_| ())
             }
-            (Side::Consumer, Some(State::Agreed)) => self.say(&pid, NegotiationBody::Verification).await.map(|_| ()),
+            (Side::Consumer, Some(State::Agreed)) => self.verify(&pid).await.map(|_| ()),
             (Side::Provider | Side::Consumer, _) => Ok(()),
         };
         if let Err(problem) = step
@@ -439,7 +497,7 @@ impl Negotiations {
                 let offer = offer_part(&terms)?;
                 let body = match row.role {
                     Side::Provider => NegotiationBody::Offer { offer, callback: None },
-                    Side::Consumer => NegotiationBody::Request { offer, callback: None },
+                    Side::Consumer => NegotiationBody::Request { offer, callback: None, renews: None },
                 };
                 row.detail.counter_offers += u32::from(by_rule);
                 let draft = draft(row, body)?;
@@ -463,9 +521,83 @@ impl Negotiations {
                 let agreement =
                     as_agreement(&terms, &new_pid(), &row.detail.dataset, &own, &consumer_did, clock::now());
                 row.detail.agreement = Some(agreement.clone());
-                draft(row, NegotiationBody::Agreement { agreement: agreement_part(agreement)? })
+                let signatures = self.sign(row)?;
+                draft(row, NegotiationBody::Agreement { agreement: agreement_part(agreement)?, signatures })
             })
             .await
+    }
+
+    /// A consumer's confirmation of the agreement, which it signs with it.
+    async fn verify(&self, pid: &str) -> Result<Row<Negotiation>, Problem> {
+        self.driver()?
+            .propose(pid, |row, _| {
+                let signatures = self.sign(row)?;
+                draft(row, NegotiationBody::Verification { signatures })
+            })
+            .await
+    }
+
+    /// Puts our signatures under the agreement of the row; as they are sent.
+    fn sign(&self, row: &mut Row<Negotiation>) -> Result<Vec<String>, Problem> {
+        let side = row.role;
+        let signed = self.with_subject(row, |subject| self.counterparties.sign(subject, side))?;
+        let sent = signed.iter().map(|one| one.jws.clone()).collect();
+        // What was signed before and withdrawn counts no more.
+        row.detail.signatures.retain(|one| one.by != side);
+        row.detail.signatures.extend(signed);
+        Ok(sent)
+    }
+
+    /// Takes the other party's signatures under the agreement of the row.
+    fn take_signatures(
+        &self,
+        row: &mut Row<Negotiation>,
+        side: Side,
+        signatures: &[String],
+        document: &DidDocument,
+    ) -> Result<(), String> {
+        let check = |subject: &Subject<'_>| self.counterparties.check(subject, side, signatures, document);
+        let checked = self.with_subject(row, check).map_err(|problem| problem.detail)??;
+        row.detail.signatures.retain(|one| one.by != side);
+        row.detail.signatures.extend(checked);
+        Ok(())
+    }
+
+    /// What both parties sign.
+    fn with_subject<T>(&self, row: &Row<Negotiation>, work: impl FnOnce(&Subject<'_>) -> T) -> Result<T, Problem> {
+        let none = || Problem::conflict("there is no agreement to sign");
+        let agreement = row.detail.agreement.as_ref().ok_or_else(none)?;
+        let id = agreement.get("@id").and_then(Value::as_str).ok_or_else(none)?;
+        let peer: Did = row.peer.parse().map_err(|_| Problem::conflict("the peer has no valid DID"))?;
+        let (provider, consumer) = match row.role {
+            Side::Provider => (&self.tools.did, &peer),
+            Side::Consumer => (&peer, &self.tools.did),
+        };
+        let canonical = canonical(agreement)?;
+        let renews = row.detail.renews.as_deref();
+        Ok(work(&Subject { id, canonical: &canonical, provider, consumer, renews }))
+    }
+
+    /// Whether the sender is in the hands of the one with whom the negotiation was begun.
+    async fn check_hands(&self, caller: &Caller, row: &Row<Negotiation>) -> Result<(), String> {
+        let held = row.peer_key.as_deref().and_then(|key| PublicKey::from_multikey(key).ok());
+        self.counterparties.check_hands(caller, held.as_slice()).await
+    }
+
+    /// An agreement can be renewed once, by its own parties and about the same dataset, unless it was revoked.
+    fn check_renewable(&self, id: &str, side: Side, peer: &Did, dataset: &str) -> Result<(), Problem> {
+        let none = || Problem::invalid(format!("there is no contract `{id}` with this party about this dataset"));
+        let contract = self.agreements.get(id).map_err(|_| none())?;
+        if contract.role != side || contract.peer != peer.as_str() || contract.asset != dataset {
+            return Err(none());
+        }
+        if contract.held == Held::Terminated {
+            return Err(Problem::conflict(format!("contract `{id}` was ended; negotiate a new one")));
+        }
+        match self.agreements.renewed_by(id)? {
+            Some(next) => Err(Problem::conflict(format!("contract `{id}` was renewed before, as `{next}`"))),
+            None => Ok(()),
+        }
     }
 
     async fn say(&self, pid: &str, body: NegotiationBody) -> Result<Row<Negotiation>, Problem> {
@@ -521,7 +653,16 @@ impl Negotiations {
             held: Held::Active,
             reason: None,
             answers: row.detail.answers,
+            signatures: row.detail.signatures.clone(),
+            trusted: Vec::new(),
+            renews: row.detail.renews.clone(),
         };
+        if let Some(renews) = &contract.renews {
+            if let Some(next) = self.agreements.renewed_by(renews)?.filter(|next| *next != contract.id) {
+                return Err(Problem::conflict(format!("contract `{renews}` was renewed meanwhile, as `{next}`")));
+            }
+            batch.put(Table::PeerIndex, &renewal_index(renews), &contract.id)?;
+        }
         Ok(batch.put(Table::Agreements, &contract.id, &contract)?)
     }
 

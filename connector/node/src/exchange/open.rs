@@ -38,6 +38,11 @@ impl OpenProcesses {
         Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, words))
     }
 
+    /// The processes open with this peer.
+    pub fn with(&self, peer: &str) -> Vec<String> {
+        self.by_peer().get(peer).into_iter().flatten().cloned().collect()
+    }
+
     /// Notes how a process stands now.
     pub fn note(&self, peer: &str, pid: &str, is_over: bool) {
         let mut by_peer = self.by_peer();

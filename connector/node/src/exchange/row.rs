@@ -1,5 +1,7 @@
 //! Processes as they are stored: one row holds the machine's state, the message under way and the history.
 
+use std::collections::BTreeMap;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -33,6 +35,10 @@ pub trait Kind: Protocol<State: Send + Sync, Verb: Send + Sync> + Send + Sync {
     /// # Errors
     /// When the store fails.
     fn withdrawn(row: &Row<Self>, verb: Self::Verb, store: &Store, batch: &mut Batch) -> Result<(), StoreError>;
+    /// The agreement that a step is about, and what its evidence commits to: the same with both parties.
+    fn commitments(_row: &Row<Self>, _verb: Self::Verb) -> Option<(String, BTreeMap<String, Digest>)> {
+        None
+    }
     /// Path below a party's DSP root at which its view of the process is read.
     fn state_path(pid: &str) -> String;
 }
@@ -58,6 +64,9 @@ pub struct Row<K: Kind> {
     pub outgoing: Option<Value>,
     /// What happened, oldest first.
     pub history: Vec<Happened>,
+    /// The key with which the other party spoke last, as a multikey; it may change only by succession.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer_key: Option<String>,
     /// Why a person should look at it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,

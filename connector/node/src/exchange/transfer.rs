@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use shuyu_base::{Did, Digest};
+use shuyu_base::{Did, Digest, PublicKey};
 use shuyu_contract_engine::transfer::{State, Verb};
 use shuyu_contract_engine::{Party, Proposal, Transfer};
 use shuyu_data_plane::StreamStanding;
@@ -18,6 +18,7 @@ use crate::access::AccessTokens;
 use crate::agreements::{AgreementRow, Agreements, Held, Side};
 use crate::clock;
 use crate::config::Config;
+use crate::counterparty::Counterparties;
 use crate::edr::Edrs;
 use crate::exchange::driver::{Answer, Draft, Driver, Tools};
 use crate::exchange::handover::{Address, Format};
@@ -25,9 +26,20 @@ use crate::exchange::kinds::path_segment;
 use crate::exchange::negotiation::new_pid;
 use crate::exchange::row::{Kind, MachineRow, Row, process_name};
 use crate::holdings::Holdings;
+use crate::identity::Caller;
 use crate::locks::KeyedLocks;
 use crate::problem::Problem;
 use crate::store::{Batch, Table};
+
+/// Most keys that a person may vouch for under one agreement.
+const MAX_TRUSTED: usize = 16;
+
+/// What one party does to a contract by itself.
+enum Change<'a> {
+    Revoked,
+    Retired,
+    KeyTrusted(&'a PublicKey),
+}
 
 /// What a transfer is about.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -49,6 +61,7 @@ pub struct Transfers {
     driver: OnceLock<Arc<Driver<Transfer>>>,
     tools: Tools,
     agreements: Agreements,
+    counterparties: Arc<Counterparties>,
     holdings: Holdings,
     tokens: AccessTokens,
     edrs: Edrs,
@@ -64,6 +77,7 @@ impl Transfers {
     pub fn new(
         tools: Tools,
         agreements: Agreements,
+        counterparties: Arc<Counterparties>,
         tokens: AccessTokens,
         own_root: CallbackUrl,
         config: &Config,
@@ -72,6 +86,7 @@ impl Transfers {
             driver: OnceLock::new(),
             holdings: Holdings::new(tools.store.clone()),
             agreements,
+            counterparties,
             tokens,
             edrs: Edrs::new(tools.store.clone()),
             opening: KeyedLocks::default(),
@@ -123,6 +138,9 @@ impl Transfers {
         if self.agreements.standing(&contract, &program, clock::now()) != Standing::Active {
             return Err(Problem::conflict("the contract has ended").hint("negotiate a new one"));
         }
+        if let Some(why) = self.agreements.retired(&contract)? {
+            return Err(Problem::conflict(why));
+        }
         let provider: Did = contract.peer.parse().map_err(|_| Problem::conflict("the peer has no valid DID"))?;
         let root = self
             .tools
@@ -140,6 +158,7 @@ impl Transfers {
             machine: MachineRow::empty(),
             outgoing: None,
             history: Vec::new(),
+            peer_key: None,
             error: None,
             detail: Detail { agreement: agreement.to_owned(), format, data_address: None, reason: None },
         };
@@ -154,7 +173,7 @@ impl Transfers {
     }
 
     /// A consumer asks for access. A repeat finds the transfer it opened before.
-    pub async fn opened_by(&self, sender: &Did, message: &TransferMessage, event: Digest) -> Answer<Transfer> {
+    pub async fn opened_by(&self, sender: &Caller, message: &TransferMessage, event: Digest) -> Answer<Transfer> {
         match self.open_for(sender, message, event).await {
             Ok(answer) => answer,
             Err(problem) if problem.status.is_server_error() => Answer::Failed(problem),
@@ -164,10 +183,11 @@ impl Transfers {
 
     async fn open_for(
         &self,
-        sender: &Did,
+        caller: &Caller,
         message: &TransferMessage,
         event: Digest,
     ) -> Result<Answer<Transfer>, Problem> {
+        let sender = &caller.did;
         let TransferBody::Request { agreement_id, format, callback, .. } = &message.body else {
             return Ok(Answer::Unknown);
         };
@@ -180,6 +200,9 @@ impl Transfers {
         if contract.role != Side::Provider || contract.peer != sender.as_str() {
             return Err(no_agreement());
         }
+        if let Err(reason) = self.counterparties.check_hands(caller, &contract.peer_keys()).await {
+            return Ok(Answer::OtherHands(reason));
+        }
         let theirs = message.consumer_pid.as_str().to_owned();
         if !theirs.is_ascii() {
             return Err(Problem::invalid("the process identifier has characters outside ASCII"));
@@ -188,7 +211,10 @@ impl Transfers {
         let _guard = self.opening.lock(&index).await;
         let pid = match self.tools.store.get::<String>(Table::PeerIndex, &index)? {
             Some(pid) => pid,
-            None => new_pid(),
+            None => match self.agreements.retired(&contract)? {
+                Some(why) => return Err(Problem::invalid(format!("`agreementId`: {why}"))),
+                None => new_pid(),
+            },
         };
         let row = Row {
             pid: pid.clone(),
@@ -199,6 +225,7 @@ impl Transfers {
             machine: MachineRow::empty(),
             outgoing: None,
             history: Vec::new(),
+            peer_key: None,
             error: None,
             detail: Detail { agreement: agreement_id.clone(), format, data_address: None, reason: None },
         };
@@ -215,7 +242,7 @@ impl Transfers {
     pub async fn received(
         &self,
         pid: &str,
-        sender: &Did,
+        sender: &Caller,
         message: &TransferMessage,
         event: Digest,
     ) -> Answer<Transfer> {
@@ -223,6 +250,11 @@ impl Transfers {
             let driver = self.driver()?;
             let row = driver.get(pid)?;
             let contract = self.agreements.get(&row.detail.agreement)?;
+            if row.peer == sender.did.as_str()
+                && let Err(reason) = self.counterparties.check_hands(sender, &contract.peer_keys()).await
+            {
+                return Ok(Answer::OtherHands(reason));
+            }
             let msg = message
                 .to_msg(row.role.party().other(), event)
                 .ok_or_else(|| Problem::invalid("the sender's process identifier is missing"))?;
@@ -247,7 +279,7 @@ impl Transfers {
                 }
                 TransferBody::Request { .. } | TransferBody::Completion => Ok(()),
             };
-            Ok::<_, Problem>(driver.receive(pid, sender, msg, None, apply).await)
+            Ok::<_, Problem>(driver.receive(pid, &sender.did, msg, None, apply).await)
         };
         match step.await {
             Ok(answer) => answer,
@@ -301,12 +333,12 @@ impl Transfers {
     /// # Errors
     /// 404; 409 if we are not its provider or it has ended.
     pub async fn revoke(&self, agreement: &str, reason: &str) -> Result<AgreementRow, Problem> {
+        let _guard = self.agreements.lock(agreement).await;
         let mut contract = self.agreements.get(agreement)?;
         if contract.role != Side::Provider {
             return Err(Problem::conflict("only the provider can revoke a contract")
                 .hint("a consumer ends its transfers: `shuyu transfer terminate`"));
         }
-        let _guard = self.opening.lock(agreement).await;
         if contract.held == Held::Terminated {
             // Once more, for those who could not be told the first time.
             self.agreements.stop_streams_under(agreement, reason);
@@ -315,21 +347,78 @@ impl Transfers {
         }
         contract.held = Held::Terminated;
         contract.reason = Some(reason.to_owned());
-        let statement = self.revocation(&contract)?;
+        self.put_changed(&contract, Change::Revoked).await?;
+        self.end_transfers(agreement, reason).await?;
+        Ok(contract)
+    }
+
+    /// Either party closes a contract to new transfers. Those it has go on, until they end or the contract does.
+    ///
+    /// # Errors
+    /// 404; 409 if it has ended.
+    pub async fn retire(&self, agreement: &str, reason: &str) -> Result<AgreementRow, Problem> {
+        let _guard = self.agreements.lock(agreement).await;
+        let mut contract = self.agreements.get(agreement)?;
+        match contract.held {
+            Held::Terminated => return Err(Problem::conflict("the contract has ended")),
+            Held::Retired => return Ok(contract),
+            Held::Active => {}
+        }
+        contract.held = Held::Retired;
+        contract.reason = Some(reason.to_owned());
+        self.put_changed(&contract, Change::Retired).await?;
+        Ok(contract)
+    }
+
+    /// A person vouches for a key of the other party that its own keys did not hand over to, because they were lost.
+    ///
+    /// # Errors
+    /// 404; 409 if the contract has ended, is not signed by the other party, or has too many keys.
+    pub async fn trust_key(&self, agreement: &str, key: &PublicKey) -> Result<AgreementRow, Problem> {
+        let _guard = self.agreements.lock(agreement).await;
+        let mut contract = self.agreements.get(agreement)?;
+        let held = contract.peer_keys();
+        if contract.held == Held::Terminated {
+            return Err(Problem::conflict("the contract has ended"));
+        }
+        if held.is_empty() {
+            return Err(Problem::conflict("the other party did not sign this contract, so no key is pinned to it"));
+        }
+        if held.contains(key) {
+            return Ok(contract);
+        }
+        if MAX_TRUSTED <= contract.trusted.len() {
+            return Err(Problem::conflict(format!("{MAX_TRUSTED} keys are trusted already under this contract")));
+        }
+        contract.trusted.push(key.to_multikey());
+        self.put_changed(&contract, Change::KeyTrusted(key)).await?;
+        Ok(contract)
+    }
+
+    /// Saves a contract that we changed by ourselves, with the evidence of it; streams under a revoked one end with that.
+    async fn put_changed(&self, contract: &AgreementRow, change: Change<'_>) -> Result<(), Problem> {
+        let statement = self.change_of(contract, &change)?;
+        let (event, state) = match change {
+            Change::Revoked => ("contract.agreement.terminated", "terminated"),
+            Change::Retired => ("contract.agreement.retired", "retired"),
+            Change::KeyTrusted(_) => ("contract.agreement.updated", "updated"),
+        };
         let mut batch = Batch::default();
-        batch.put(Table::Agreements, agreement, &contract)?;
+        batch.put(Table::Agreements, &contract.id, contract)?;
         let failed = |error: crate::evidence::EvidenceError| {
             Problem::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, crate::management::chain(&error))
         };
         let saved = self.tools.evidence.save(&mut batch, &statement).map_err(failed)?;
-        let told = json!({ "@id": agreement, "reason": reason, "counterPartyId": contract.peer });
-        let _told = self.tools.events.record(&mut batch, "contract.agreement.terminated", agreement, told)?;
+        let told = json!({ "@id": contract.id, "reason": contract.reason, "counterPartyId": contract.peer });
+        let _told = self.tools.events.record(&mut batch, event, &contract.id, told)?;
         self.tools.store.commit(batch).await?;
-        self.agreements.stop_streams_under(agreement, reason);
+        if contract.held == Held::Terminated {
+            let reason = contract.reason.as_deref().unwrap_or("the contract has ended");
+            self.agreements.stop_streams_under(&contract.id, reason);
+        }
         self.tools.evidence.make_durable(&[saved]).await.map_err(failed)?;
-        self.tools.events.publish("contract", agreement, Some("terminated"));
-        self.end_transfers(agreement, reason).await?;
-        Ok(contract)
+        self.tools.events.publish("contract", &contract.id, Some(state));
+        Ok(())
     }
 
     /// Tells the consumer of every transfer; one that fails stops no other.
@@ -345,20 +434,37 @@ impl Transfers {
         failure.map_or(Ok(()), Err)
     }
 
-    fn revocation(&self, contract: &AgreementRow) -> Result<Statement, Problem> {
-        let content = json!({ "agreement": contract.id, "revoked": clock::now().to_string() });
+    fn change_of(&self, contract: &AgreementRow, change: &Change<'_>) -> Result<Statement, Problem> {
+        let now = clock::now().to_string();
+        let (kind, act, process, seq, content) = match change {
+            Change::Revoked => {
+                let content = json!({ "agreement": contract.id, "revoked": now });
+                ("contract.revoked", Act::Revoked, "end", 1, content)
+            }
+            Change::Retired => {
+                let content = json!({ "agreement": contract.id, "retired": now });
+                ("contract.retired", Act::Revoked, "retirement", 1, content)
+            }
+            Change::KeyTrusted(key) => {
+                let content = json!({ "agreement": contract.id, "trusted": key.to_multikey(), "at": now });
+                ("contract.key-trusted", Act::Decided, "keys", contract.trusted.len() as u64, content)
+            }
+        };
         let bytes = shuyu_base::json::canonical(&content).map_err(|error| Problem::invalid(error.to_string()))?;
         Ok(Statement {
-            kind: "contract.revoked".to_owned(),
-            act: Act::Revoked,
-            process: format!("{}/end", contract.id),
-            seq: 1,
+            kind: kind.to_owned(),
+            act,
+            process: format!("{}/{process}", contract.id),
+            seq,
             by: self.tools.did.clone(),
             with: contract.peer.parse().map_err(|_| Problem::conflict("the peer has no valid DID"))?,
             at: clock::now(),
             event: shuyu_base::Digest::sha256(&bytes),
             agreement: Some(contract.id.clone()),
-            commit: std::collections::BTreeMap::new(),
+            commit: match change {
+                Change::KeyTrusted(key) => std::collections::BTreeMap::from([("key".to_owned(), key.thumbprint())]),
+                Change::Revoked | Change::Retired => std::collections::BTreeMap::new(),
+            },
         })
     }
 
@@ -438,7 +544,7 @@ impl Transfers {
     /// A contract that was revoked while the node went down still has transfers to end.
     async fn end_if_revoked(&self, row: &Row<Transfer>) -> Result<(), Problem> {
         let contract = self.agreements.get(&row.detail.agreement)?;
-        if contract.held == Held::Active {
+        if contract.held != Held::Terminated {
             return Ok(());
         }
         let reason = contract.reason.unwrap_or_else(|| "the contract has ended".to_owned());

@@ -11,7 +11,7 @@ use axum::{Json, Router};
 use futures::{Stream, StreamExt as _};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use shuyu_base::{Did, UnixMillis};
+use shuyu_base::{Did, PublicKey, UnixMillis};
 use shuyu_contract_engine::transfer::Verb;
 use shuyu_contract_engine::{Negotiation, Transfer};
 use shuyu_policy::{Action, Lang, Limits, LiveAgreement, Request, Standing, Usage, authorize};
@@ -19,8 +19,9 @@ use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 use tokio_util::sync::CancellationToken;
 
-use crate::agreements::{AgreementRow, Agreements, Side, last_end};
+use crate::agreements::{AgreementRow, Agreements, Held, Side, last_end};
 use crate::clock;
+use crate::counterparty;
 use crate::events::Events;
 use crate::exchange::handover::{Access, Format};
 use crate::exchange::negotiation::{Wish, on_table};
@@ -71,6 +72,9 @@ pub fn router(desk: Arc<Desk>) -> Router {
         .route("/contracts", get(list_contracts))
         .route("/contracts/{id}", get(show_contract))
         .route("/contracts/{id}/revoke", post(revoke))
+        .route("/contracts/{id}/retire", post(retire))
+        .route("/contracts/{id}/trust-key", post(trust_key))
+        .route("/contracts/{id}/proof", get(proof))
         .route("/contracts/{id}/explain", post(explain))
         .route("/transfers", get(list_transfers).post(start_transfer))
         .route("/transfers/{id}", get(show_transfer))
@@ -120,6 +124,9 @@ struct NewNegotiation {
     policy: Option<Value>,
     #[serde(default)]
     accept: Option<Approve>,
+    /// The contract that the new one is to take the place of.
+    #[serde(default)]
+    renews: Option<String>,
 }
 
 async fn start_negotiation(
@@ -135,7 +142,8 @@ async fn start_negotiation(
                 None => desk.finder.offer(&provider, &dataset, &new.offer).await?,
             };
             let answers = new.accept.unwrap_or(Approve::Auto);
-            desk.negotiations.request(Wish { provider, dataset, offer: new.offer, policy, answers }).await?
+            let wish = Wish { provider, dataset, offer: new.offer, policy, answers, renews: new.renews };
+            desk.negotiations.request(wish).await?
         }
         (None, Some(consumer)) => desk.negotiations.offer(did("consumer", consumer)?, &new.offer).await?,
         (Some(_), Some(_)) | (None, None) => {
@@ -312,7 +320,10 @@ async fn show_contract(State(desk): State<Arc<Desk>>, Path(id): Path<String>) ->
 fn contract_json(desk: &Desk, row: &AgreementRow) -> Answer2 {
     let program = desk.agreements.program(row)?;
     let used = desk.agreements.usage(&row.id)?;
+    let renewed_by = desk.agreements.renewed_by(&row.id)?;
+    let is_retired = row.held == Held::Retired || renewed_by.is_some();
     let state = match desk.agreements.standing(row, &program, clock::now()) {
+        Standing::Active if is_retired => "retired",
         Standing::Active => "active",
         Standing::Suspended => "suspended",
         Standing::Terminated => "terminated",
@@ -322,6 +333,8 @@ fn contract_json(desk: &Desk, row: &AgreementRow) -> Answer2 {
     Ok(json!({
         "id": row.id, "role": row.role, "peer": row.peer, "asset": row.asset, "state": state, "policy": row.policy,
         "signed_at": row.signed_at, "reason": row.reason, "negotiation": row.negotiation, "answers": row.answers,
+        "digest": row.digest()?.to_string(), "signed": signed(row), "signatures": row.signatures,
+        "trusted_keys": row.trusted, "renews": row.renews, "renewed_by": renewed_by,
         "used": { "count": used.count, "rows": used.rows, "bytes": used.bytes },
         "limits": {
             "count": limits.max_count, "rows": limits.max_rows, "bytes": limits.max_bytes,
@@ -330,11 +343,44 @@ fn contract_json(desk: &Desk, row: &AgreementRow) -> Answer2 {
     }))
 }
 
+/// Who signed the agreement.
+fn signed(row: &AgreementRow) -> &'static str {
+    let has = |side| row.signatures.iter().any(|signature| signature.by == side);
+    match (has(Side::Provider), has(Side::Consumer)) {
+        (true, true) => "both",
+        (true, false) => "provider",
+        (false, true) => "consumer",
+        (false, false) => "nobody",
+    }
+}
+
 type Answer2 = Result<Value, Problem>;
 
 async fn revoke(State(desk): State<Arc<Desk>>, Path(id): Path<String>, Body(body): Body<Reason>) -> Answer {
     let row = desk.transfers.revoke(&id, &body.checked()?).await?;
     contract_json(&desk, &row).map(Json)
+}
+
+async fn retire(State(desk): State<Arc<Desk>>, Path(id): Path<String>, Body(body): Body<Reason>) -> Answer {
+    let row = desk.transfers.retire(&id, &body.checked()?).await?;
+    contract_json(&desk, &row).map(Json)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Trusted {
+    key: String,
+}
+
+async fn trust_key(State(desk): State<Arc<Desk>>, Path(id): Path<String>, Body(body): Body<Trusted>) -> Answer {
+    let key = PublicKey::from_multikey(&body.key).map_err(|error| Problem::invalid(format!("`key`: {error}")))?;
+    let row = desk.transfers.trust_key(&id, &key).await?;
+    contract_json(&desk, &row).map(Json)
+}
+
+/// The agreement with its signatures, for whoever checks it off line.
+async fn proof(State(desk): State<Arc<Desk>>, Path(id): Path<String>) -> Answer {
+    counterparty::proof(&desk.agreements.get(&id)?, desk.negotiations.did()).map(Json)
 }
 
 #[derive(Deserialize)]

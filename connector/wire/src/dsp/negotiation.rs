@@ -1,13 +1,19 @@
 //! Messages of a contract negotiation ("Contract Negotiation Protocol", "Message Types").
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use shuyu_base::Digest;
 use shuyu_contract_engine::negotiation::{State, Verb};
+use shuyu_contract_engine::signature::{MAX_SIGNATURE_BYTES, MAX_SIGNATURES};
 use shuyu_contract_engine::{Msg, Negotiation, OfferTerms, Party, Pid, Salt};
 
 use super::envelope::{CallbackUrl, Explanation, MAX_ID_BYTES, ProcessState, open, put, start};
 use super::policy::{AgreementPart, OfferPart};
 use super::reader::{DecodeError, Object, Problem};
+
+/// The member with a party's signatures under the agreement: an extension, so a full IRI, which JSON-LD takes as it is.
+pub const SIGNATURES_MEMBER: &str = "https://w3id.org/shuyu/profile/1#signatures";
+/// The member by which a request names the agreement it renews.
+pub const RENEWS_MEMBER: &str = "https://w3id.org/shuyu/profile/1#renews";
 
 /// The state of a negotiation as the other party reports it.
 pub type NegotiationState = ProcessState<State>;
@@ -34,6 +40,8 @@ pub enum NegotiationBody {
         offer: OfferPart,
         /// Where the consumer listens; in the message that opens.
         callback: Option<CallbackUrl>,
+        /// The agreement that the new one is to take the place of; an extension of this profile.
+        renews: Option<String>,
     },
     /// Contract Offer Message.
     Offer {
@@ -48,9 +56,14 @@ pub enum NegotiationBody {
     Agreement {
         /// The agreement.
         agreement: AgreementPart,
+        /// The provider's signatures under it; an extension of this profile.
+        signatures: Vec<String>,
     },
     /// Contract Agreement Verification Message.
-    Verification,
+    Verification {
+        /// The consumer's signatures under the agreement; an extension of this profile.
+        signatures: Vec<String>,
+    },
     /// Contract Negotiation Event Message, `FINALIZED`.
     Finalized,
     /// Contract Negotiation Termination Message.
@@ -68,7 +81,8 @@ impl NegotiationMessage {
         let body = match message.text("@type", MAX_ID_BYTES)? {
             "ContractRequestMessage" => {
                 let offer = OfferPart::decode_in_message(&message.need("offer")?)?;
-                NegotiationBody::Request { offer, callback: callback()? }
+                let renews = message.maybe_text(RENEWS_MEMBER, MAX_ID_BYTES)?;
+                NegotiationBody::Request { offer, callback: callback()?, renews }
             }
             "ContractOfferMessage" => {
                 let offer = OfferPart::decode_in_message(&message.need("offer")?)?;
@@ -79,10 +93,13 @@ impl NegotiationMessage {
                 "FINALIZED" => NegotiationBody::Finalized,
                 _ => return Err(message.error("eventType", Problem::Unknown("`ACCEPTED` or `FINALIZED`".to_owned()))),
             },
-            "ContractAgreementMessage" => {
-                NegotiationBody::Agreement { agreement: AgreementPart::decode(&message.need("agreement")?)? }
+            "ContractAgreementMessage" => NegotiationBody::Agreement {
+                agreement: AgreementPart::decode(&message.need("agreement")?)?,
+                signatures: signatures(&message)?,
+            },
+            "ContractAgreementVerificationMessage" => {
+                NegotiationBody::Verification { signatures: signatures(&message)? }
             }
-            "ContractAgreementVerificationMessage" => NegotiationBody::Verification,
             "ContractNegotiationTerminationMessage" => NegotiationBody::Termination(Explanation::decode(&message)?),
             _ => return Err(message.error("@type", Problem::Unknown("a message of a negotiation".to_owned()))),
         };
@@ -118,16 +135,20 @@ impl NegotiationMessage {
         put(&mut message, "consumerPid", self.consumer_pid.as_ref().map(Pid::as_str));
         let opens = self.provider_pid.is_none() || self.consumer_pid.is_none();
         match &self.body {
-            NegotiationBody::Request { offer, callback } | NegotiationBody::Offer { offer, callback } => {
+            NegotiationBody::Request { offer, callback, .. } | NegotiationBody::Offer { offer, callback } => {
                 message.insert("offer".to_owned(), offer.policy.clone());
+                if let NegotiationBody::Request { renews, .. } = &self.body {
+                    put(&mut message, RENEWS_MEMBER, renews.as_deref());
+                }
                 put(&mut message, "callbackAddress", callback.as_ref().filter(|_| opens).map(CallbackUrl::as_str));
             }
             NegotiationBody::Accepted => put(&mut message, "eventType", Some("ACCEPTED")),
             NegotiationBody::Finalized => put(&mut message, "eventType", Some("FINALIZED")),
-            NegotiationBody::Agreement { agreement } => {
+            NegotiationBody::Agreement { agreement, signatures } => {
                 message.insert("agreement".to_owned(), agreement.policy.clone());
+                put_signatures(&mut message, signatures);
             }
-            NegotiationBody::Verification => {}
+            NegotiationBody::Verification { signatures } => put_signatures(&mut message, signatures),
             NegotiationBody::Termination(explanation) => explanation.encode(&mut message),
         }
         Value::Object(message)
@@ -140,7 +161,7 @@ impl NegotiationMessage {
             NegotiationBody::Offer { .. } => Verb::Offer,
             NegotiationBody::Accepted => Verb::Accept,
             NegotiationBody::Agreement { .. } => Verb::Agree,
-            NegotiationBody::Verification => Verb::Verify,
+            NegotiationBody::Verification { .. } => Verb::Verify,
             NegotiationBody::Finalized => Verb::Finalize,
             NegotiationBody::Termination(_) => Verb::Terminate,
         }
@@ -150,9 +171,9 @@ impl NegotiationMessage {
     pub fn terms(&self, policy_digest: Digest) -> Option<OfferTerms> {
         let id = match &self.body {
             NegotiationBody::Request { offer, .. } | NegotiationBody::Offer { offer, .. } => &offer.id,
-            NegotiationBody::Agreement { agreement } => &agreement.id,
+            NegotiationBody::Agreement { agreement, .. } => &agreement.id,
             NegotiationBody::Accepted
-            | NegotiationBody::Verification
+            | NegotiationBody::Verification { .. }
             | NegotiationBody::Finalized
             | NegotiationBody::Termination(_) => return None,
         };
@@ -163,9 +184,9 @@ impl NegotiationMessage {
     pub fn policy(&self) -> Option<&Value> {
         match &self.body {
             NegotiationBody::Request { offer, .. } | NegotiationBody::Offer { offer, .. } => Some(&offer.policy),
-            NegotiationBody::Agreement { agreement } => Some(&agreement.policy),
+            NegotiationBody::Agreement { agreement, .. } => Some(&agreement.policy),
             NegotiationBody::Accepted
-            | NegotiationBody::Verification
+            | NegotiationBody::Verification { .. }
             | NegotiationBody::Finalized
             | NegotiationBody::Termination(_) => None,
         }
@@ -189,9 +210,20 @@ impl NegotiationMessage {
             NegotiationBody::Offer { .. } => "ContractOfferMessage",
             NegotiationBody::Accepted | NegotiationBody::Finalized => "ContractNegotiationEventMessage",
             NegotiationBody::Agreement { .. } => "ContractAgreementMessage",
-            NegotiationBody::Verification => "ContractAgreementVerificationMessage",
+            NegotiationBody::Verification { .. } => "ContractAgreementVerificationMessage",
             NegotiationBody::Termination(_) => "ContractNegotiationTerminationMessage",
         }
+    }
+}
+
+fn signatures(message: &Object<'_>) -> Result<Vec<String>, DecodeError> {
+    let items = message.maybe_items(SIGNATURES_MEMBER, MAX_SIGNATURES)?;
+    items.iter().map(|at| at.text(MAX_SIGNATURE_BYTES).map(str::to_owned)).collect()
+}
+
+fn put_signatures(message: &mut Map<String, Value>, signatures: &[String]) {
+    if !signatures.is_empty() {
+        message.insert(SIGNATURES_MEMBER.to_owned(), signatures.into());
     }
 }
 

@@ -216,3 +216,41 @@ proptest! {
         let _ = DidDocument::parse(&mutated, &did());
     }
 }
+
+#[test]
+fn a_later_document_brings_only_keys_that_were_handed_over_to() {
+    let key = |seed: u8| shuyu_base::SecretKey::from_seed(shuyu_base::Suite::Ed25519, &[seed; 32]).unwrap();
+    let did: Did = "did:web:a.example".parse().unwrap();
+    let document = |keys: &[(&str, u8)], successions: &[String]| {
+        let mut document = DidDocument::new(did.clone());
+        for (fragment, seed) in keys {
+            document.add_method(fragment, key(*seed).public().clone(), [Relationship::AssertionMethod]).unwrap();
+        }
+        for compact in successions {
+            document.add_succession(compact).unwrap();
+        }
+        DidDocument::parse(document.to_json().to_string().as_bytes(), &did).unwrap()
+    };
+    let step = |from: u8, to: u8| {
+        let succession =
+            crate::Succession { did: did.clone(), to: key(to).public().clone(), at: shuyu_base::UnixMillis(0) };
+        succession.sign(&key(from), "did:web:a.example#key-1")
+    };
+    let held = document(&[("key-1", 1)], &[]);
+    let (joined, untraced) = held.followed_by(&document(&[("key-3", 3)], &[step(1, 2), step(2, 3)]));
+    assert!(untraced.is_empty());
+    assert_eq!(
+        joined.methods().iter().map(|one| one.id.rsplit_once('#').unwrap().1).collect::<Vec<_>>(),
+        ["key-1", "key-3"]
+    );
+    for (later, what) in [
+        (document(&[("key-1", 2)], &[step(1, 2)]), "another key under the same name"),
+        (document(&[("key-2", 2)], &[]), "no succession"),
+        (document(&[("key-2", 2)], &[step(3, 2)]), "a succession by a stranger"),
+    ] {
+        let (joined, untraced) = held.followed_by(&later);
+        assert_eq!((joined.methods(), untraced.len()), (held.methods(), 1), "{what}");
+    }
+    let mut full = document(&[("key-1", 1)], &vec![step(1, 2); crate::succession::MAX_SUCCESSIONS]);
+    assert!(full.add_succession("x").is_err());
+}

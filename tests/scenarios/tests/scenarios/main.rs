@@ -7,6 +7,7 @@
 )]
 
 mod claims;
+mod contracts;
 mod crash;
 mod events;
 mod exchange;
@@ -16,6 +17,7 @@ mod operator;
 mod pull;
 mod quota;
 mod revocation;
+mod silence;
 mod sql;
 mod tickets;
 mod tls;

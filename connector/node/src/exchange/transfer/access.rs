@@ -13,6 +13,7 @@ use crate::clock;
 use crate::edr::{Renew, Token};
 use crate::exchange::handover::Access;
 use crate::exchange::row::Row;
+use crate::identity::Caller;
 use crate::problem::Problem;
 
 impl Transfers {
@@ -81,12 +82,16 @@ impl Transfers {
     ///
     /// # Errors
     /// 404 for anything that is not the caller's started transfer.
-    pub fn renewed(&self, caller: &Did, pid: &str) -> Result<Value, Problem> {
+    pub async fn renewed(&self, caller: &Caller, pid: &str) -> Result<Value, Problem> {
         let row = self.driver()?.get(pid)?;
-        if row.role != Side::Provider || row.peer != caller.as_str() || standing(&row) != StreamStanding::Live {
+        if row.role != Side::Provider || row.peer != caller.did.as_str() || standing(&row) != StreamStanding::Live {
             return Err(Problem::not_found("started transfer", pid));
         }
-        let (bearer, expires) = self.issue(caller, pid, &self.agreements.get(&row.detail.agreement)?)?;
+        let contract = self.agreements.get(&row.detail.agreement)?;
+        if let Err(reason) = self.counterparties.check_hands(caller, &contract.peer_keys()).await {
+            return Err(Problem::new(axum::http::StatusCode::UNAUTHORIZED, reason));
+        }
+        let (bearer, expires) = self.issue(&caller.did, pid, &contract)?;
         Ok(json!({ "bearer": bearer, "expires_at": expires.to_string() }))
     }
 
@@ -95,7 +100,7 @@ impl Transfers {
         let program = self.agreements.program(contract)?;
         let ends = last_end(program.policy());
         let now = clock::now();
-        if contract.held != Held::Active || ends.is_some_and(|ends| ends < now) {
+        if contract.held == Held::Terminated || ends.is_some_and(|ends| ends < now) {
             return Err(Problem::not_found("started transfer", pid));
         }
         let grantee = Grantee { consumer: to, transfer: pid, agreement: &contract.id, ends };

@@ -133,7 +133,7 @@ async fn initiate(State(v3): State<Arc<V3>>, Ld(mut message): Ld) -> Result<Json
         return Err(invalid("policy.assigner", "is another party than `counterPartyId`"));
     }
     // What was asked for is agreed to as it is; other terms that the provider offers instead wait for a person.
-    let wish = Wish { provider: party.did, dataset, offer: offer.uid, policy, answers: Approve::Manual };
+    let wish = Wish { provider: party.did, dataset, offer: offer.uid, policy, answers: Approve::Manual, renews: None };
     let row = v3.desk.negotiations.request(wish).await?;
     Ok(made(&row.pid, clock::now().0))
 }
