@@ -286,9 +286,14 @@ async fn a_renewed_contract_hands_over_to_the_next() {
         committed(&pair.holder, "negotiation.agree", "sent", "agreement").await,
         text(&pair.holder.get(&format!("contracts/{first}")).await.expect_ok()["digest"])
     );
-    let (here, there) = (pair.consumer.statements().await, pair.holder.statements().await);
-    let renewals = |statements: Vec<Value>| statements.iter().filter(|one| one["commit"]["renews"].is_string()).count();
-    assert_eq!((renewals(here), renewals(there)), (3, 3), "agreed, verified and finalized, with both");
+    for node in [&pair.consumer, &pair.holder] {
+        let stated = eventually("agreed, verified and finalized as a renewal", || async {
+            let statements = node.statements().await;
+            let renewals = statements.iter().filter(|one| one["commit"]["renews"].is_string()).count();
+            (renewals == 3).then_some(())
+        });
+        stated.await;
+    }
     // The old one serves what it serves and takes nothing new; the new one does.
     assert_eq!(access.pull("purpose=research&format=csv").await.status, 200);
     let wish = json!({ "agreement": first, "format": "FlightSql" });
