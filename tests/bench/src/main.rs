@@ -1,4 +1,4 @@
-//! `shuyu-bench [exchange|governed] [--quick] [--json FILE]`: measures figures of the design and says whether they
+//! `shuyu-bench [exchange|governed|scale] [--quick] [--json FILE]`: measures figures of the design and says whether they
 //! hold.
 //!
 //! Ratios are taken interleaved in one run, as medians; CPU-seconds stand beside wall time where both ends are ours.
@@ -11,6 +11,7 @@ mod governed;
 mod machine;
 mod measure;
 mod node;
+mod scale;
 mod space;
 
 use std::path::PathBuf;
@@ -40,6 +41,8 @@ enum Name {
     Exchange,
     /// Governed queries and streams, policy decisions: figures 1, 2, 3, 7
     Governed,
+    /// Ten thousand live negotiations over a restart, ten thousand offers: figures 5, 10, 14
+    Scale,
 }
 
 /// How much of everything is measured.
@@ -92,6 +95,9 @@ async fn measure_all(wish: &Wish, effort: Effort, report: &mut Report) -> Result
     }
     if is_wanted("Governed") {
         governed::measure(effort, report).await.context("governed")?;
+    }
+    if is_wanted("Scale") {
+        scale::measure(effort, report).await.context("scale")?;
     }
     Ok(())
 }

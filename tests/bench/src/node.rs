@@ -82,6 +82,22 @@ impl Node {
         }
     }
 
+    /// Changes the configuration of a node that does not run.
+    pub fn configure(&self, from: &str, to: &str) -> Result<()> {
+        let file = self.dir.join("shuyu.toml");
+        let made = std::fs::read_to_string(&file)?;
+        ensure!(made.contains(from), "`{from}` is not in the configuration");
+        Ok(std::fs::write(&file, made.replace(from, to))?)
+    }
+
+    /// kill -9, and waits until the process is gone.
+    pub fn kill(&mut self) -> Result<()> {
+        let Some(mut child) = self.child.take() else { return Ok(()) };
+        child.kill()?;
+        child.wait()?;
+        Ok(())
+    }
+
     /// Asks the process to stop, and waits for it.
     pub fn stop(&mut self) -> Result<()> {
         let Some(mut child) = self.child.take() else { return Ok(()) };

@@ -1,6 +1,6 @@
 //! A holder of a small table and a consumer, both real nodes, and the steps from an offer to its rows.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -17,6 +17,8 @@ pub struct Space {
     pub holder: Node,
     /// Wants it.
     pub consumer: Node,
+    /// The table's file.
+    pub table: PathBuf,
     _dir: TempDir,
 }
 
@@ -31,8 +33,16 @@ pub struct Access {
 impl Space {
     /// Both nodes, running; the table is offered and granted without a person.
     pub async fn start() -> Result<Self> {
+        Self::start_with(1000).await
+    }
+
+    /// The same, with so many processes open at once as one peer may have.
+    pub async fn start_with(open: usize) -> Result<Self> {
         let dir = TempDir::new_in(machine::data_dir()?)?;
         let (mut holder, mut consumer) = (Node::init(dir.path(), "holder")?, Node::init(dir.path(), "consumer")?);
+        for node in [&holder, &consumer] {
+            node.configure("max-open-per-peer = 1000", &format!("max-open-per-peer = {open}"))?;
+        }
         holder.start().await?;
         consumer.start().await?;
         let table = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/data/seattle-weather.csv");
@@ -43,7 +53,7 @@ impl Space {
         holder.post("assets", &asset).await?;
         holder.post("policies", &json!({ "id": TABLE, "policy": policy() })).await?;
         holder.post("offers", &json!({ "id": TABLE, "asset": TABLE, "policy": TABLE, "approve": "auto" })).await?;
-        Ok(Self { holder, consumer, _dir: dir })
+        Ok(Self { holder, consumer, table, _dir: dir })
     }
 
     /// Begins a negotiation: its id at the consumer.
@@ -100,7 +110,8 @@ fn is(process: &Value, state: &str) -> bool {
     process.get("state").and_then(Value::as_str) == Some(state)
 }
 
-fn text(value: &Value, member: &str) -> Result<String> {
+/// The text of a member.
+pub fn text(value: &Value, member: &str) -> Result<String> {
     let found = value.get(member).and_then(Value::as_str);
     found.map(str::to_owned).with_context(|| format!("no text `{member}` in {value}"))
 }
