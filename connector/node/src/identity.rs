@@ -1,7 +1,7 @@
 //! The node's own identity, and who is calling.
 
 use std::collections::{BTreeSet, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
@@ -103,13 +103,20 @@ impl Identity {
         let did = config.did().map_err(|error| IdentityError::Did(error.to_string()))?;
         let passphrase = read_passphrase(&dir.join(&config.keys.passphrase_file))?;
         let ring = KeyRing::load(dir, config)?;
-        let key = read_key(&dir.join(&ring.file), &passphrase)?;
-        let ledger_key = Arc::new(read_key(&dir.join(&config.keys.ledger_key), &passphrase)?);
-        let kid = format!("{did}#{}", ring.fragment);
-        let national = match &config.keys.sm2_key {
-            Some(file) => Some((read_key(&dir.join(file), &passphrase)?, format!("{did}#{SM2_FRAGMENT}"))),
-            None => None,
+        let [key, ledger_key, national] = read_keys(
+            [
+                Some(dir.join(&ring.file)),
+                Some(dir.join(&config.keys.ledger_key)),
+                config.keys.sm2_key.as_ref().map(|file| dir.join(file)),
+            ],
+            &passphrase,
+        )?;
+        let (Some(key), Some(ledger_key)) = (key, ledger_key) else {
+            return Err(IdentityError::Did("there is no signing key".to_owned()));
         };
+        let ledger_key = Arc::new(ledger_key);
+        let kid = format!("{did}#{}", ring.fragment);
+        let national = national.map(|key| (key, format!("{did}#{SM2_FRAGMENT}")));
         let mut document = DidDocument::new(did.clone());
         let own = [
             (ring.fragment.as_str(), Some(key.public()), Relationship::ALL.as_slice()),
@@ -215,6 +222,26 @@ impl Identity {
         };
         token::issue(&self.key, &self.kid, &draft)
     }
+}
+
+/// Reads key files at once: a passphrase is slow to check by design, and a start must not be slow three times.
+fn read_keys<const N: usize>(
+    files: [Option<PathBuf>; N],
+    passphrase: &[u8],
+) -> Result<[Option<SecretKey>; N], IdentityError> {
+    let mut keys = [const { None }; N];
+    let read = std::thread::scope(|scope| {
+        let readers = files.map(|file| file.map(|file| scope.spawn(move || read_key(&file, passphrase))));
+        readers.map(|reader| reader.map(std::thread::ScopedJoinHandle::join))
+    });
+    for (key, read) in keys.iter_mut().zip(read) {
+        *key = match read {
+            None => None,
+            Some(Ok(read)) => Some(read?),
+            Some(Err(_)) => return Err(IdentityError::Did("a key file could not be read".to_owned())),
+        };
+    }
+    Ok(keys)
 }
 
 fn read_key(path: &Path, passphrase: &[u8]) -> Result<SecretKey, IdentityError> {
