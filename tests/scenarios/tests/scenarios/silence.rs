@@ -1,8 +1,14 @@
 //! A peer that is down for long, and many messages that wait for it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::http::StatusCode;
 use serde_json::json;
 use shuyu_scenarios::space::text;
-use shuyu_scenarios::{Pair, constraint, eventually};
+use shuyu_scenarios::{Pair, Rogue, constraint, eventually};
+
+use crate::hostile::{holder, still_serves};
 
 /// Negotiations that wait at once.
 const WAITING: usize = 200;
@@ -42,4 +48,66 @@ async fn what_waits_for_a_silent_peer_goes_out_once_it_is_heard_of() {
     done.await;
     let contracts = pair.holder.items("contracts").await;
     assert_eq!(contracts.len(), WAITING, "each once");
+}
+
+/// A party whose server answers each delivery as told: the path's last part, and how often it was asked before.
+async fn answering(answer: impl Fn(usize) -> Reply + Clone + Send + Sync + 'static) -> (String, Arc<AtomicUsize>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+    let root = format!("http://localhost:{}", listener.local_addr().expect("a bound socket has an address").port());
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let router = axum::Router::new().fallback(move || {
+        let reply = answer(count.fetch_add(1, Ordering::SeqCst));
+        async move {
+            match reply {
+                Reply::Never => std::future::pending().await,
+                Reply::Now(status, body) => (StatusCode::from_u16(status).expect("a status"), body),
+            }
+        }
+    });
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    (root, asked)
+}
+
+#[derive(Clone, Copy)]
+enum Reply {
+    Never,
+    Now(u16, &'static str),
+}
+
+#[tokio::test]
+async fn peers_that_hang_fail_or_talk_nonsense_stop_nobody_else() {
+    let (_dir, node) = holder().await;
+    let rogue = Rogue::start().await;
+    let open = |root: String| {
+        let (rogue, node) = (&rogue, &node);
+        async move {
+            let message = rogue.request_message(node, "weather", "open", &root).await;
+            text(&rogue.send(node, "/negotiations/request", &message).await.expect(201)["providerPid"])
+        }
+    };
+    let (hangs, asked) = answering(|_| Reply::Never).await;
+    let hanging = open(hangs).await;
+    eventually("the hanging peer is asked", || async { (0 < asked.load(Ordering::SeqCst)).then_some(()) }).await;
+    let (fails, _) =
+        answering(|n| if n < 2 { Reply::Now(500, "oops") } else { Reply::Now(200, "<html>fine</html>") }).await;
+    let failing = open(fails).await;
+    // Not of the protocol, and so no verdict: somebody in between may have said it.
+    let (denies, _) = answering(|n| if n < 2 { Reply::Now(404, "<html>no</html>") } else { Reply::Now(200, "") }).await;
+    let denying = open(denies).await;
+    // A 200 says that it arrived, whatever else is said (HTTPS binding: "The response body is not specified").
+    for pid in [&failing, &denying] {
+        let agreed = eventually("the message arrives in the end", || async {
+            let row = node.get(&format!("negotiations/{pid}")).await.expect_ok();
+            (row["state"] == "AGREED").then_some(row)
+        });
+        assert_eq!(agreed.await["waiting_for"], "peer");
+    }
+    let row = node.get(&format!("negotiations/{hanging}")).await.expect_ok();
+    assert_eq!((&row["state"], &row["waiting_for"]), (&json!("REQUESTED"), &json!("peer")), "{row}");
+    // It is not held up by any of them, nor is its end.
+    still_serves(&node, &rogue).await;
+    node.post(&format!("negotiations/{failing}/refuse"), &json!({ "reason": "enough" })).await.expect_ok();
+    node.restart().await;
+    still_serves(&node, &rogue).await;
 }
