@@ -185,6 +185,18 @@ impl<P: Protocol> Machine<P> {
         }
     }
 
+    /// Whether this message answers our own that is in flight: the other party has it, and its acknowledgement is on its
+    /// way. A shell may wait a moment for that rather than say "busy".
+    pub fn answers_pending(&self, msg: &Msg<P>) -> bool {
+        let held = &self.held;
+        let Some(pending) = &held.pending else { return false };
+        let after_ours = next_state::<P>(held.state, held.role, pending.verb);
+        self.assess(msg) == Assessment::Busy
+            && next_state::<P>(held.state, msg.from, msg.verb).is_none()
+            && after_ours.is_some()
+            && next_state::<P>(after_ours, msg.from, msg.verb).is_some()
+    }
+
     /// A message of the other party.
     pub fn on_msg(&mut self, now: UnixMillis, msg: &Msg<P>) -> Vec<Effect<P>> {
         match self.assess(msg) {

@@ -122,3 +122,35 @@ fn a_refusal_is_believed_unless_an_earlier_attempt_may_have_arrived() {
         assert_eq!((machine.state(), records(&effects)), (Some(state), acts), "{effects:?}");
     }
 }
+
+/// A consumer verifies an agreement only once it has it, so the provider's acknowledgement is on its way; an end crosses it.
+#[test]
+fn an_answer_to_our_own_message_is_told_from_one_that_crosses_it() {
+    let terms = OfferTerms { offer_id: "offer".into(), policy_digest: Digest::sha256(b"rules") };
+    let request = Msg {
+        from: Party::Consumer,
+        verb: Verb::Request,
+        event: Digest::sha256(b"their request"),
+        salt: Salt::Unique,
+        sender_pid: "consumer".parse().unwrap(),
+        receiver_pid: None,
+        terms: Some(terms.clone()),
+    };
+    let mut machine = Machine::new(Party::Provider, "provider".parse().unwrap(), None, RetryPolicy::STANDARD);
+    machine.on_msg(NOW, &request);
+    let later = |verb| Msg {
+        verb,
+        event: Digest::sha256(format!("{verb:?}").as_bytes()),
+        receiver_pid: Some("provider".parse().unwrap()),
+        terms: None,
+        ..request.clone()
+    };
+    assert!(!machine.answers_pending(&later(Verb::Verify)), "nothing of ours is in flight");
+    let ours = Digest::sha256(b"our agreement");
+    machine.propose(Proposal { verb: Verb::Agree, event: ours, terms: Some(terms) }).unwrap();
+    assert!(machine.answers_pending(&later(Verb::Verify)));
+    assert!(!machine.answers_pending(&later(Verb::Terminate)), "it is legal as things stand: it crossed ours");
+    assert!(!machine.answers_pending(&later(Verb::Accept)), "it is no answer to that");
+    machine.on_ack(ours, None).unwrap();
+    assert!(!machine.answers_pending(&later(Verb::Verify)));
+}

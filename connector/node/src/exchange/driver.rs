@@ -10,7 +10,7 @@ use serde_json::Value;
 use shuyu_base::{Did, Digest, UnixMillis};
 use shuyu_contract_engine::{AckError, Act, Assessment, Effect, Machine, Msg, Pid, Proposal, Record, RetryPolicy};
 use shuyu_evidence::Statement;
-use tokio::sync::broadcast;
+use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -29,6 +29,8 @@ use crate::store::{Batch, Store, StoreError};
 
 /// Longest history kept in a row; the ledger keeps all of it.
 const MAX_HISTORY: usize = 64;
+/// How long an answer to our own message waits for the acknowledgement of that, which is on its way; then we say "busy".
+const ACK_ON_ITS_WAY: std::time::Duration = std::time::Duration::from_millis(100);
 /// Pause before a process is taken up again whose evidence could not be written.
 const LEDGER_RETRY: std::time::Duration = std::time::Duration::from_secs(5);
 
@@ -72,6 +74,8 @@ pub struct Driver<K: Kind> {
     open: OpenProcesses,
     /// Called after a step with the row as saved, outside any lock.
     follow_up: Box<dyn Fn(Row<K>) + Send + Sync>,
+    /// Told of every answer to a message of ours.
+    settled: Notify,
     /// Processes whose saved step waits for the disk.
     waiting_for_disk: Mutex<HashSet<String>>,
     this: Weak<Self>,
@@ -89,6 +93,7 @@ impl<K: Kind> Driver<K> {
             live: Mutex::default(),
             open,
             follow_up,
+            settled: Notify::new(),
             waiting_for_disk: Mutex::default(),
             this: Weak::clone(this),
         });
@@ -192,7 +197,20 @@ impl<K: Kind> Driver<K> {
         fresh: Option<Row<K>>,
         apply: impl FnOnce(&mut Row<K>, &mut Batch) -> Result<(), String> + Send,
     ) -> Answer<K> {
-        let _guard = self.locks.lock(pid).await;
+        let deadline = tokio::time::Instant::now() + ACK_ON_ITS_WAY;
+        let _guard = loop {
+            let settled = self.settled.notified();
+            let guard = self.locks.lock(pid).await;
+            let answers_ours =
+                self.get(pid).and_then(|row| self.machine(&row)).is_ok_and(|own| own.answers_pending(&msg));
+            if !answers_ours {
+                break guard;
+            }
+            drop(guard);
+            if tokio::time::timeout_at(deadline, settled).await.is_err() {
+                break self.locks.lock(pid).await;
+            }
+        };
         match self.receive_locked(pid, sender, msg, fresh, apply).await {
             Ok(answer) => answer,
             Err(problem) => Answer::Failed(problem),
@@ -590,6 +608,7 @@ impl<K: Kind> Driver<K> {
             self.perform(&mut row, machine, effects, Batch::default()).await
         };
         self.report(pid, step.await);
+        self.settled.notify_waiters();
     }
 
     fn report(&self, pid: &str, result: Result<(), Problem>) {
