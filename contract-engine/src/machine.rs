@@ -304,6 +304,16 @@ impl<P: Protocol> Machine<P> {
         Ok(self.back_off(now, random))
     }
 
+    /// The shell did not send the message, because the other party is known to be silent: it is due again later, and a later
+    /// refusal means what it says.
+    ///
+    /// # Errors
+    /// [`AckError::NothingPending`].
+    pub fn on_not_sent(&mut self, now: UnixMillis, event: Digest, random: u64) -> Result<Vec<Effect<P>>, AckError> {
+        self.pending(event)?;
+        Ok(self.back_off(now, random))
+    }
+
     /// The other party's machine answered [`Effect::Busy`]. Report a 503 of anything in between by
     /// [`Self::on_no_answer`]: "busy" says that no attempt so far has been applied.
     ///

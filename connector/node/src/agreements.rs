@@ -93,6 +93,10 @@ pub struct AgreementRow {
     /// Signatures under it; none in rows of earlier versions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub signatures: Vec<SignatureRow>,
+    /// The key the other party acts with, as a multikey: the one it concluded with, and later the one that handed over to.
+    /// None if it signed nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer_key: Option<String>,
     /// Further keys of the other party that a person has said to trust under it, as multikeys.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub trusted: Vec<String>,
@@ -102,11 +106,15 @@ pub struct AgreementRow {
 }
 
 impl AgreementRow {
-    /// The keys the other party may act with under this agreement: those it signed with, and those that a person has said
-    /// to trust. None for an agreement that it did not sign.
+    /// The keys the other party may act with under this agreement: the pinned one, and those that a person has said to
+    /// trust. None for an agreement that it did not sign.
     pub fn peer_keys(&self) -> Vec<PublicKey> {
-        let theirs = self.signatures.iter().filter(|signature| signature.by != self.role).map(|one| &one.key);
-        theirs.chain(&self.trusted).filter_map(|key| PublicKey::from_multikey(key).ok()).collect()
+        self.peer_key.iter().chain(&self.trusted).filter_map(|key| PublicKey::from_multikey(key).ok()).collect()
+    }
+
+    /// Whether the contract was ended, other than by a last word that did not take effect.
+    pub fn was_revoked(&self) -> bool {
+        self.held == Held::Terminated && self.reason.as_deref() != Some(NOT_FINALIZED)
     }
 
     /// SHA-256 of the agreement's canonical form, as both ledgers carry it.
@@ -126,6 +134,9 @@ pub fn canonical(agreement: &Value) -> Result<Vec<u8>, Problem> {
     json::canonical(agreement)
         .map_err(|error| Problem::refused(format!("the agreement has no canonical form: {error}"), Vec::new()))
 }
+
+/// Reason of a contract whose last word did not take effect.
+pub const NOT_FINALIZED: &str = "the negotiation was not finalized";
 
 /// Place in [`Table::PeerIndex`] of the agreement that took the place of this one.
 pub fn renewal_index(agreement: &str) -> String {

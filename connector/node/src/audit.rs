@@ -110,8 +110,12 @@ impl Auditor {
             let did = row.did;
             let _guard = self.locks.lock(&did).await;
             let Some(row) = self.store.get::<FollowedRow>(Table::Audit, &did)? else { continue };
-            let result = match self.sync_one(row).await {
-                Ok(size) => self.verified(&did, size)?,
+            let checked = match self.sync_one(row).await {
+                Ok((size, untraced)) => self.verified(&did, size, &untraced),
+                Err(problem) => Err(problem),
+            };
+            let result = match checked {
+                Ok(result) => result,
                 Err(problem) => {
                     json!({ "did": did, "verified": false, "findings": [problem.detail], "reached": false })
                 }
@@ -121,9 +125,9 @@ impl Auditor {
         Ok(results)
     }
 
-    async fn sync_one(&self, mut row: FollowedRow) -> Result<u64, Problem> {
+    async fn sync_one(&self, mut row: FollowedRow) -> Result<(u64, Vec<String>), Problem> {
         let did: Did = row.did.parse().map_err(|_| Problem::conflict("a stored row names no DID"))?;
-        self.follow_keys(&did, &mut row).await?;
+        let untraced = self.follow_keys(&did, &mut row).await?;
         let root = self.ledger_root(&did).await?;
         let checkpoint = self.text(&did, &format!("{root}/checkpoint"), MAX_CHECKPOINT_BYTES).await?;
         let vkey: Vkey = row.vkey.parse().map_err(|_| Problem::conflict("a stored row has no valid vkey"))?;
@@ -151,19 +155,16 @@ impl Auditor {
         let mut batch = Batch::default();
         batch.put(Table::Audit, &row.did, &row)?;
         self.store.commit(batch).await?;
-        Ok(size)
+        Ok((size, untraced))
     }
 
-    /// Takes keys that the node has added since, if a key held so far handed over to them. Others are not taken, and what
+    /// Takes keys that the node has added since, if a key held so far handed over to them. The others are returned: what
     /// they sign will not hold.
-    async fn follow_keys(&self, did: &Did, row: &mut FollowedRow) -> Result<(), Problem> {
-        let Ok(later) = self.resolver.fetch_anew(did).await else { return Ok(()) };
+    async fn follow_keys(&self, did: &Did, row: &mut FollowedRow) -> Result<Vec<String>, Problem> {
+        let later = self.resolver.fetch_anew(did).await.map_err(|error| Problem::peer(chain(&error)))?;
         let (joined, untraced) = held_document(row)?.followed_by(&later);
         row.document = joined.to_json();
-        for kid in untraced {
-            tracing::warn!(%did, kid, "a key in the DID document is none that an earlier key handed over to; not taken");
-        }
-        Ok(())
+        Ok(untraced)
     }
 
     /// Copies the tiles and entry bundles of a tree of `size` entries. Full ones are copied once.
@@ -190,18 +191,20 @@ impl Auditor {
         Ok(())
     }
 
-    fn verified(&self, did: &str, size: u64) -> Result<Value, Problem> {
+    fn verified(&self, did: &str, size: u64, untraced: &[String]) -> Result<Value, Problem> {
         let Some(row) = self.store.get::<FollowedRow>(Table::Audit, did)? else {
             return Err(Problem::not_found("followed node", did));
         };
         let bundle = Bundle { made_at: clock::now(), nodes: vec![self.evidence(&row)?] };
-        let findings = match bundle.verify() {
+        let mut findings: Vec<String> = match bundle.verify() {
             Ok(Audit { verdict: Verdict::Holds, .. }) => Vec::new(),
             Ok(Audit { verdict: Verdict::DoesNotHold(convictions), .. }) => {
                 convictions.iter().map(ToString::to_string).collect()
             }
             Err(error) => vec![chain(&error)],
         };
+        let stranger = |kid: &String| format!("no key held of this node handed over to `{kid}`; it is not taken");
+        findings.extend(untraced.iter().map(stranger));
         Ok(json!({ "did": did, "size": size, "verified": findings.is_empty(), "findings": findings, "reached": true }))
     }
 

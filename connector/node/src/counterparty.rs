@@ -66,26 +66,36 @@ impl Counterparties {
         Ok(found.into_iter().map(|one| SignatureRow::of(side, one)).collect())
     }
 
-    /// Checks that whoever calls is in the hands of the one that held `held`: it uses one of these keys, or one that they
+    /// Whether whoever calls is in the hands of the one that held `held`: it uses one of these keys, or one that they
     /// handed over to. With no key held, whatever the DID document says is enough.
     ///
     /// # Errors
-    /// In words, for the other party.
-    pub async fn check_hands(&self, caller: &Caller, held: &[PublicKey]) -> Result<(), String> {
+    /// 502 if the DID document cannot be had.
+    pub async fn hands(&self, caller: &Caller, held: &[PublicKey]) -> Result<Hands, Problem> {
         if held.is_empty() || held.contains(&caller.key) {
-            return Ok(());
+            return Ok(Hands::Same);
         }
-        let Ok(document) = self.resolver.resolve(&caller.did).await else {
-            return Err("the key has changed, and the DID document cannot be had".to_owned());
-        };
+        let document = self.document(&caller.did).await?;
         let handed_over =
             |held: &PublicKey| succession::leads(document.successions(), &caller.did, held, &caller.key).is_ok();
-        if held.iter().any(handed_over) {
-            return Ok(());
-        }
-        Err("the key is another than the one this was begun with, and that one has not handed over to it".to_owned())
+        Ok(if held.iter().any(handed_over) { Hands::HandedOver } else { Hands::Other })
     }
 }
+
+/// In whose hands a caller is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hands {
+    /// It uses a key that is held.
+    Same,
+    /// A key that is held handed over to the one it uses.
+    HandedOver,
+    /// Neither.
+    Other,
+}
+
+/// Why a caller in other hands is refused.
+pub const OTHER_HANDS: &str =
+    "the key is another than the one this was begun with, and that one has not handed over to it";
 
 /// An agreement with everything that proves it, for whoever checks it off line.
 ///

@@ -23,6 +23,7 @@ use shuyu_wire::dsp::{
 use crate::catalogue::Catalogue;
 use crate::claims::space::SpaceGate;
 use crate::clock;
+use crate::counterparty::OTHER_HANDS;
 use crate::exchange::driver::Answer;
 use crate::exchange::row::{Kind, Row};
 use crate::exchange::{Negotiations, Transfers, negotiation, transfer};
@@ -163,7 +164,7 @@ impl Dsp {
                 Failure::new(kind, error.status(), crate::management::chain(&error))
             })?;
         }
-        self.peers.reach().heard_of(claims.issuer.as_str());
+        self.peers.reach().heard_of(claims.issuer.as_str(), clock::now());
         Ok(Caller { did: claims.issuer, key: claims.key })
     }
 }
@@ -297,8 +298,8 @@ fn settled<K: Kind>(
             let busy = Failure::new(kind, StatusCode::SERVICE_UNAVAILABLE, "our own message is under way");
             ("busy", Failure { code: Some(BUSY_CODE.to_owned()), ..busy })
         }
-        Answer::OtherHands(reason) => {
-            let changed = Failure::new(kind, StatusCode::UNAUTHORIZED, reason);
+        Answer::OtherHands => {
+            let changed = Failure::new(kind, StatusCode::UNAUTHORIZED, OTHER_HANDS);
             ("other hands", Failure { code: Some(KEY_CHANGED_CODE.to_owned()), ..changed })
         }
         Answer::Refused(reason) => ("refused", Failure::new(kind, StatusCode::BAD_REQUEST, reason)),

@@ -124,10 +124,13 @@ impl Identity {
             (SM2_FRAGMENT, national.as_ref().map(|(key, _)| key.public()), &[Relationship::AssertionMethod]),
         ];
         let own = own.into_iter().filter_map(|(fragment, key, uses)| Some((fragment, key?.clone(), uses)));
+        ring.check(&did, key.public())?;
         let past = ring.past_keys()?;
-        let past_ones = past
-            .iter()
-            .map(|(past, key)| (past.fragment.as_str(), key.clone(), [Relationship::AssertionMethod].as_slice()));
+        let past_ones = past.iter().map(|(past, key)| {
+            // What the key signed before can be found out with it still; what it signs from now on is good for nothing.
+            let uses: &[Relationship] = if past.compromised { &[] } else { &[Relationship::AssertionMethod] };
+            (past.fragment.as_str(), key.clone(), uses)
+        });
         let bad = |error: ExtendDocumentError| IdentityError::Did(error.to_string());
         for (fragment, key, uses) in own.chain(past_ones) {
             document.add_method(fragment, key, uses.iter().copied()).map_err(bad)?;

@@ -16,6 +16,8 @@ use crate::init::{InitError, random_pem, read_passphrase, replace_private};
 
 /// Where the ring is, below the node directory.
 const RING_FILE: &str = "keys/ring.json";
+/// Locked while the ring is changed.
+const LOCK_FILE: &str = "keys/ring.lock";
 /// Fragment of the first signing key in the DID document.
 pub const FIRST_FRAGMENT: &str = "key-1";
 /// Largest ring file read, in bytes.
@@ -78,9 +80,12 @@ pub enum KeyRingError {
         /// Why.
         reason: String,
     },
-    /// As many changes as a DID document tells of.
-    #[error("the signing key has been replaced {MAX_SUCCESSIONS} times, which is the limit")]
-    Full,
+    /// Another program is changing the keys.
+    #[error("another program is changing the keys of this node")]
+    Busy,
+    /// Peers would go on asking for SM2 signatures that the node could no longer make.
+    #[error("the node signs with SM2 and has no `keys.sm2-key` beside it; rotate to another SM2 key")]
+    LeavesSm2,
 }
 
 impl KeyRing {
@@ -106,6 +111,19 @@ impl KeyRing {
         serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))
     }
 
+    /// Whether `key`, as read from the file in use, is the one that the last succession names.
+    ///
+    /// # Errors
+    /// [`KeyRingError::Damaged`].
+    pub fn check(&self, did: &Did, key: &PublicKey) -> Result<(), KeyRingError> {
+        let (Some(last), Some((_, before))) = (self.successions.last(), self.past_keys()?.pop()) else { return Ok(()) };
+        if Succession::open(last, did, &before).is_some_and(|last| last.to == *key) {
+            return Ok(());
+        }
+        let reason = format!("`{}` does not hold the key that the last succession names", self.file.display());
+        Err(KeyRingError::Damaged { path: RING_FILE.to_owned(), reason })
+    }
+
     /// The keys that were in use, as values.
     ///
     /// # Errors
@@ -128,17 +146,26 @@ impl KeyRing {
 pub fn rotate(dir: &Path, suite: Suite, compromised: bool, now: UnixMillis) -> Result<Rotated, KeyRingError> {
     let config = Config::load(dir)?;
     let did: Did = config.did()?;
+    let lock_path = dir.join(LOCK_FILE);
+    let damaged = |reason: String| KeyRingError::Damaged { path: lock_path.display().to_string(), reason };
+    let lock = std::fs::File::create(&lock_path).map_err(|error| damaged(error.to_string()))?;
+    // Held until this function returns.
+    lock.try_lock().map_err(|_| KeyRingError::Busy)?;
     let mut ring = KeyRing::load(dir, &config)?;
-    if MAX_SUCCESSIONS <= ring.successions.len() {
-        return Err(KeyRingError::Full);
-    }
     let passphrase = read_passphrase(&dir.join(&config.keys.passphrase_file))?;
     let old_path = dir.join(&ring.file);
     let damaged = |reason: String| KeyRingError::Damaged { path: old_path.display().to_string(), reason };
     let pem = std::fs::read_to_string(&old_path).map_err(|error| damaged(error.to_string()))?;
     let old = SecretKey::from_encrypted_pem(&pem, &passphrase).map_err(|error| damaged(error.to_string()))?;
+    if old.suite() == Suite::Sm2 && suite != Suite::Sm2 && config.keys.sm2_key.is_none() {
+        return Err(KeyRingError::LeavesSm2);
+    }
     let (key, pem) = random_pem(suite, &passphrase)?;
-    let fragment = format!("key-{}", ring.past.len() + 2);
+    let number = ring.fragment.strip_prefix("key-").and_then(|number| number.parse::<u32>().ok()).unwrap_or(1);
+    let fragment = format!("key-{}", number.saturating_add(1));
+    // A document tells of so many changes and no more; who holds a key older than that must be told in person.
+    ring.successions.drain(..(ring.successions.len() + 1).saturating_sub(MAX_SUCCESSIONS));
+    ring.past.drain(..(ring.past.len() + 1).saturating_sub(MAX_SUCCESSIONS));
     let file = PathBuf::from(format!("keys/node-{fragment}.pem"));
     // A file of this name is what an earlier attempt left behind: no ring names it.
     replace_private(&dir.join(&file), pem.as_bytes())?;

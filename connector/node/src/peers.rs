@@ -137,13 +137,14 @@ impl Peers {
     /// As [`Peers::post`]; [`PeerError::Silent`] if the peer was not asked.
     pub async fn deliver(&self, to: &Did, url: &str, body: &Value) -> Result<Value, PeerError> {
         let _place = self.reach.place(to.as_str()).await;
-        if !self.reach.may_ask(to.as_str(), clock::now()) {
+        let began = clock::now();
+        if !self.reach.may_ask(to.as_str(), began) {
             return Err(PeerError::Silent { did: to.clone() });
         }
         let answered = self.post(to, url, body).await;
         match &answered {
-            Err(PeerError::NoAnswer { .. }) => self.reach.unanswered(to.as_str(), clock::now()),
-            Ok(_) | Err(_) => self.reach.heard_of(to.as_str()),
+            Err(PeerError::NoAnswer { .. }) => self.reach.unanswered(to.as_str(), began, clock::now()),
+            Ok(_) | Err(_) => self.reach.heard_of(to.as_str(), clock::now()),
         }
         answered
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use shuyu_base::{Did, Digest, json};
-use shuyu_credentials::jws;
+use shuyu_credentials::{Relationship, VerificationMethod, jws};
 use shuyu_evidence::{Act, Statement};
 use shuyu_resolver::DidResolver;
 
@@ -52,8 +52,9 @@ impl Receipts {
             .resolve(&signer)
             .await
             .map_err(|error| Problem::peer(format!("the signer's DID document cannot be had: {error}")))?;
-        let verified = jws::verify(receipt, |kid| document.method(kid).map(|method| method.key.clone()))
-            .map_err(|error| bad(&error.to_string()))?;
+        let may_state = |method: &&VerificationMethod| method.relationships.contains(&Relationship::AssertionMethod);
+        let key_of = |kid: &str| document.method(kid).filter(may_state).map(|method| method.key.clone());
+        let verified = jws::verify(receipt, key_of).map_err(|error| bad(&error.to_string()))?;
         if verified.typ.as_deref() != Some(RECEIPT_TYP) {
             return Err(bad("not of type shuyu-receipt+jws"));
         }

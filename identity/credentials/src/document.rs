@@ -243,6 +243,11 @@ impl DidDocument {
             }
         }
         joined.successions.clone_from(&later.successions);
+        // What is held must be readable again.
+        if MAX_DOCUMENT_BYTES < joined.to_json().to_string().len() {
+            let ids = later.methods.iter().filter(|method| self.method(&method.id).is_none()).map(|one| one.id.clone());
+            return (self.clone(), ids.collect());
+        }
         (joined, untraced)
     }
 

@@ -180,8 +180,12 @@ const ASKS: [&str; 3] = ["first page of 100", "a page of 100 from the middle", "
 /// Milliseconds of each kind of request, interleaved.
 async fn asks(space: &Space, size: usize, effort: Effort) -> Result<Vec<Vec<f64>>> {
     let provider = &space.holder.did;
-    let middle = space.consumer.post("catalog", &json!({ "provider": provider, "limit": size / 2 })).await?;
-    let after = middle.get("next").cloned().unwrap_or_default();
+    let mut after = Value::Null;
+    for _ in 0..size / 200 {
+        let page =
+            space.consumer.post("catalog", &json!({ "provider": provider, "limit": 100, "after": after })).await?;
+        after = page.get("next").cloned().unwrap_or_default();
+    }
     let id = format!("t{:05}", size / 2);
     let filter = json!([{ "property": "id", "operator": "=", "value": id }]);
     let bodies = [
@@ -206,7 +210,7 @@ async fn walk(space: &Space) -> Result<usize> {
     loop {
         let page = space
             .consumer
-            .post("catalog", &json!({ "provider": space.holder.did, "limit": 500, "after": after }))
+            .post("catalog", &json!({ "provider": space.holder.did, "limit": 100, "after": after }))
             .await?;
         count += page.get("items").and_then(Value::as_array).context("no items")?.len();
         match page.get("next") {

@@ -15,7 +15,7 @@ pub enum Answer<K: Kind> {
     /// Not done, and never will be.
     Refused(String),
     /// The sender is not in the hands of the one with whom this was begun.
-    OtherHands(String),
+    OtherHands,
     /// There is no such process for this sender.
     Unknown,
     /// We failed; nothing was acknowledged.

@@ -74,6 +74,8 @@ pub struct Driver<K: Kind> {
     open: OpenProcesses,
     /// Called after a step with the row as saved, outside any lock.
     follow_up: Box<dyn Fn(Row<K>) + Send + Sync>,
+    /// When each waiting message is due.
+    timers: Mutex<HashMap<String, UnixMillis>>,
     /// Told of every answer to a message of ours.
     settled: Notify,
     /// Processes whose saved step waits for the disk.
@@ -93,6 +95,7 @@ impl<K: Kind> Driver<K> {
             live: Mutex::default(),
             open,
             follow_up,
+            timers: Mutex::default(),
             settled: Notify::new(),
             waiting_for_disk: Mutex::default(),
             this: Weak::clone(this),
@@ -485,13 +488,24 @@ impl<K: Kind> Driver<K> {
                 let row = row.clone();
                 self.spawn(move |driver| async move { driver.deliver(row, verb, event).await });
             }
-            Effect::ScheduleAt(at) => self.spawn(move |driver| async move {
-                let wait = u64::try_from(at.since(clock::now())).unwrap_or(0);
-                tokio::select! {
-                    () = tokio::time::sleep(std::time::Duration::from_millis(wait)) => driver.tick(&pid).await,
-                    () = driver.tools.stopping.cancelled() => {}
-                }
-            }),
+            Effect::ScheduleAt(at) => {
+                // The last timer that was set counts; earlier ones end without a step.
+                self.timers.lock().unwrap_or_else(PoisonError::into_inner).insert(pid.clone(), at);
+                self.spawn(move |driver| async move {
+                    let wait = u64::try_from(at.since(clock::now())).unwrap_or(0);
+                    tokio::select! {
+                        () = tokio::time::sleep(std::time::Duration::from_millis(wait)) => {}
+                        () = driver.tools.stopping.cancelled() => return,
+                    }
+                    let is_last = {
+                        let mut timers = driver.timers.lock().unwrap_or_else(PoisonError::into_inner);
+                        timers.get(&pid) == Some(&at) && timers.remove(&pid).is_some()
+                    };
+                    if is_last {
+                        driver.tick(&pid).await;
+                    }
+                });
+            }
             Effect::Enquire => {
                 let row = row.clone();
                 self.spawn(move |driver| async move { driver.enquire(row).await });
@@ -557,6 +571,7 @@ impl<K: Kind> Driver<K> {
                         other @ (AckError::NothingPending | _) => Err(other),
                     })
                 }
+                Err(PeerError::Silent { .. }) => machine.on_not_sent(now, event, random()),
                 Err(PeerError::Busy { .. }) => machine.on_busy(now, event, random()),
                 Err(error) if error.is_definite() => machine.on_refused(event),
                 Err(_) => machine.on_no_answer(now, event, random()),

@@ -7,7 +7,7 @@ use shuyu_contract_engine::negotiation::{State as NegotiationState, Verb as Nego
 use shuyu_contract_engine::transfer::{State as TransferState, Verb as TransferVerb};
 use shuyu_contract_engine::{Negotiation, Party, Transfer};
 
-use crate::agreements::{AgreementRow, Held, canonical, renewal_index};
+use crate::agreements::{AgreementRow, Held, NOT_FINALIZED, canonical, renewal_index};
 use crate::exchange::row::{Kind, Row};
 use crate::exchange::{negotiation, transfer};
 use crate::store::{Batch, Store, StoreError, Table};
@@ -53,11 +53,16 @@ impl Kind for Negotiation {
         let id = row.detail.agreement.as_ref().and_then(|agreement| agreement.get("@id")?.as_str());
         let (NegotiationVerb::Finalize, Some(id)) = (verb, id) else { return Ok(()) };
         if let Some(mut contract) = store.get::<AgreementRow>(Table::Agreements, id)? {
-            contract.held = Held::Terminated;
-            contract.reason = Some("the negotiation was not finalized".to_owned());
-            batch.put(Table::Agreements, id, &contract)?;
-            if let Some(renews) = &contract.renews {
-                batch.delete(Table::PeerIndex, &renewal_index(renews));
+            if contract.held != Held::Terminated {
+                contract.held = Held::Terminated;
+                contract.reason = Some(NOT_FINALIZED.to_owned());
+                batch.put(Table::Agreements, id, &contract)?;
+            }
+            let index = contract.renews.as_deref().map(renewal_index);
+            if let Some(index) = index
+                && store.get::<String>(Table::PeerIndex, &index)?.as_deref() == Some(id)
+            {
+                batch.delete(Table::PeerIndex, &index);
             }
         }
         Ok(())

@@ -11,11 +11,12 @@ use shuyu_contract_engine::{Negotiation, Party, Proposal};
 use shuyu_credentials::DidDocument;
 use shuyu_policy::covers;
 use shuyu_wire::dsp::{CallbackUrl, Explanation, NegotiationBody, NegotiationMessage, OfferPart, event_digest};
+use tokio::sync::OwnedMutexGuard;
 
 use crate::agreements::{AgreementRow, Agreements, Held, Side, SignatureRow, canonical, renewal_index};
 use crate::clock;
 use crate::config::Config;
-use crate::counterparty::Counterparties;
+use crate::counterparty::{Counterparties, Hands};
 use crate::exchange::driver::{Answer, Draft, Driver, Tools};
 use crate::exchange::row::{Kind, MachineRow, Row, process_name};
 use crate::exchange::terms::{agreement_part, as_agreement, as_offer, check_agreement, offer_part, terms_of};
@@ -325,10 +326,15 @@ impl Negotiations {
             self.check_renewable(renews, Side::Provider, sender, &dataset)
                 .map_err(|problem| Problem::invalid(format!("`renews`: {}", problem.detail)))?;
         }
-        if let Some(pid) = &known
-            && let Err(reason) = self.check_hands(caller, &self.driver()?.get(pid)?).await
-        {
-            return Ok(Answer::OtherHands(reason));
+        let hands = match (&known, &renews) {
+            (Some(pid), _) => self.hands(caller, &self.driver()?.get(pid)?).await?,
+            (None, Some(renews)) => {
+                self.counterparties.hands(caller, &self.agreements.get(renews)?.peer_keys()).await?
+            }
+            (None, None) => Hands::Same,
+        };
+        if hands == Hands::Other {
+            return Ok(Answer::OtherHands);
         }
         let pid = known.unwrap_or_else(new_pid);
         let row = Row {
@@ -387,10 +393,8 @@ impl Negotiations {
         let driver = self.driver()?;
         let row = driver.get(pid)?;
         // Somebody else's process looks like none.
-        if row.peer == caller.did.as_str()
-            && let Err(reason) = self.check_hands(caller, &row).await
-        {
-            return Ok(Answer::OtherHands(reason));
+        if row.peer == caller.did.as_str() && self.hands(caller, &row).await? == Hands::Other {
+            return Ok(Answer::OtherHands);
         }
         let from = row.role.party().other();
         let document = self.counterparties.document(&caller.did).await?;
@@ -423,7 +427,16 @@ impl Negotiations {
             row.peer_key = Some(key);
             apply(row, batch)
         };
+        let _one_renewal = self.lock_renewed(&row).await;
         Ok(driver.receive(pid, &caller.did, msg, None, apply).await)
+    }
+
+    /// An agreement is renewed by one negotiation at a time. Taken before the process's own lock, never under it.
+    async fn lock_renewed(&self, row: &Row<Negotiation>) -> Option<OwnedMutexGuard<()>> {
+        match &row.detail.renews {
+            Some(renews) => Some(self.agreements.lock(renews).await),
+            None => None,
+        }
     }
 
     /// Whether a negotiation waits for a person on our side.
@@ -578,10 +591,31 @@ impl Negotiations {
         Ok(work(&Subject { id, canonical: &canonical, provider, consumer, renews }))
     }
 
-    /// Whether the sender is in the hands of the one with whom the negotiation was begun.
-    async fn check_hands(&self, caller: &Caller, row: &Row<Negotiation>) -> Result<(), String> {
+    /// Whether the sender is in the hands of the one with whom the negotiation, or the agreement it renews, was begun.
+    async fn hands(&self, caller: &Caller, row: &Row<Negotiation>) -> Result<Hands, Problem> {
         let held = row.peer_key.as_deref().and_then(|key| PublicKey::from_multikey(key).ok());
-        self.counterparties.check_hands(caller, held.as_slice()).await
+        let held = match (held, &row.detail.renews) {
+            (Some(held), _) => vec![held],
+            (None, Some(renews)) => self.agreements.get(renews)?.peer_keys(),
+            (None, None) => Vec::new(),
+        };
+        self.counterparties.hands(caller, &held).await
+    }
+
+    /// Whether nothing has come between since the agreement was made: its end, or the end of the one it renews.
+    fn check_conclusion(&self, row: &Row<Negotiation>) -> Result<(), Problem> {
+        let id = row.detail.agreement.as_ref().and_then(|agreement| agreement.get("@id")?.as_str());
+        if let Some(id) = id
+            && self.agreements.get(id).is_ok_and(|held| held.was_revoked())
+        {
+            return Err(Problem::conflict("the contract was ended before it was concluded"));
+        }
+        let Some(renews) = &row.detail.renews else { return Ok(()) };
+        let peer: Did = row.peer.parse().map_err(|_| Problem::conflict("the peer has no valid DID"))?;
+        match self.agreements.renewed_by(renews)? {
+            Some(next) if Some(next.as_str()) == id => Ok(()),
+            Some(_) | None => self.check_renewable(renews, row.role, &peer, &row.detail.dataset),
+        }
     }
 
     /// An agreement can be renewed once, by its own parties and about the same dataset, unless it was revoked.
@@ -606,6 +640,12 @@ impl Negotiations {
 
     /// The provider's last word. The contract is in force with it, so it is stored in the same step.
     async fn finalize(&self, pid: &str) -> Result<Row<Negotiation>, Problem> {
+        let row = self.driver()?.get(pid)?;
+        let guard = self.lock_renewed(&row).await;
+        if let Err(problem) = self.check_conclusion(&row) {
+            drop(guard);
+            return self.refuse(pid, &problem.detail).await;
+        }
         self.driver()?
             .propose(pid, |row, batch| {
                 self.put_agreement(row, batch)?;
@@ -642,6 +682,8 @@ impl Negotiations {
             row.detail.agreement.as_ref().ok_or_else(|| Problem::conflict("there is no agreement to finalize"))?;
         let policy = parse_policy(agreement)?;
         self.check_agreement_is_new(row, &policy.uid).map_err(Problem::conflict)?;
+        self.check_conclusion(row)?;
+        let signed_by_peer = row.detail.signatures.iter().any(|one| one.by != row.role);
         let contract = AgreementRow {
             id: policy.uid.clone(),
             role: row.role,
@@ -654,13 +696,11 @@ impl Negotiations {
             reason: None,
             answers: row.detail.answers,
             signatures: row.detail.signatures.clone(),
+            peer_key: row.peer_key.clone().filter(|_| signed_by_peer),
             trusted: Vec::new(),
             renews: row.detail.renews.clone(),
         };
         if let Some(renews) = &contract.renews {
-            if let Some(next) = self.agreements.renewed_by(renews)?.filter(|next| *next != contract.id) {
-                return Err(Problem::conflict(format!("contract `{renews}` was renewed meanwhile, as `{next}`")));
-            }
             batch.put(Table::PeerIndex, &renewal_index(renews), &contract.id)?;
         }
         Ok(batch.put(Table::Agreements, &contract.id, &contract)?)

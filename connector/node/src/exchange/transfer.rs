@@ -18,7 +18,7 @@ use crate::access::AccessTokens;
 use crate::agreements::{AgreementRow, Agreements, Held, Side};
 use crate::clock;
 use crate::config::Config;
-use crate::counterparty::Counterparties;
+use crate::counterparty::{Counterparties, Hands};
 use crate::edr::Edrs;
 use crate::exchange::driver::{Answer, Draft, Driver, Tools};
 use crate::exchange::handover::{Address, Format};
@@ -39,6 +39,7 @@ enum Change<'a> {
     Revoked,
     Retired,
     KeyTrusted(&'a PublicKey),
+    KeyFollowed(&'a PublicKey),
 }
 
 /// What a transfer is about.
@@ -200,8 +201,8 @@ impl Transfers {
         if contract.role != Side::Provider || contract.peer != sender.as_str() {
             return Err(no_agreement());
         }
-        if let Err(reason) = self.counterparties.check_hands(caller, &contract.peer_keys()).await {
-            return Ok(Answer::OtherHands(reason));
+        if !self.is_same_party(caller, &contract).await? {
+            return Ok(Answer::OtherHands);
         }
         let theirs = message.consumer_pid.as_str().to_owned();
         if !theirs.is_ascii() {
@@ -250,10 +251,8 @@ impl Transfers {
             let driver = self.driver()?;
             let row = driver.get(pid)?;
             let contract = self.agreements.get(&row.detail.agreement)?;
-            if row.peer == sender.did.as_str()
-                && let Err(reason) = self.counterparties.check_hands(sender, &contract.peer_keys()).await
-            {
-                return Ok(Answer::OtherHands(reason));
+            if row.peer == sender.did.as_str() && !self.is_same_party(sender, &contract).await? {
+                return Ok(Answer::OtherHands);
             }
             let msg = message
                 .to_msg(row.role.party().other(), event)
@@ -395,13 +394,31 @@ impl Transfers {
         Ok(contract)
     }
 
+    /// Whether whoever calls is the party of the contract still. A key that was handed over to is the pinned one from then
+    /// on, so that the old one can hand over to nobody else.
+    pub(super) async fn is_same_party(&self, caller: &Caller, contract: &AgreementRow) -> Result<bool, Problem> {
+        match self.counterparties.hands(caller, &contract.peer_keys()).await? {
+            Hands::Same => return Ok(true),
+            Hands::Other => return Ok(false),
+            Hands::HandedOver => {}
+        }
+        let _guard = self.agreements.lock(&contract.id).await;
+        let mut contract = self.agreements.get(&contract.id)?;
+        // Somebody else may have been first.
+        if self.counterparties.hands(caller, &contract.peer_keys()).await? == Hands::HandedOver {
+            contract.peer_key = Some(caller.key.to_multikey());
+            self.put_changed(&contract, Change::KeyFollowed(&caller.key)).await?;
+        }
+        Ok(contract.peer_keys().contains(&caller.key))
+    }
+
     /// Saves a contract that we changed by ourselves, with the evidence of it; streams under a revoked one end with that.
     async fn put_changed(&self, contract: &AgreementRow, change: Change<'_>) -> Result<(), Problem> {
         let statement = self.change_of(contract, &change)?;
         let (event, state) = match change {
             Change::Revoked => ("contract.agreement.terminated", "terminated"),
             Change::Retired => ("contract.agreement.retired", "retired"),
-            Change::KeyTrusted(_) => ("contract.agreement.updated", "updated"),
+            Change::KeyTrusted(_) | Change::KeyFollowed(_) => ("contract.agreement.updated", "updated"),
         };
         let mut batch = Batch::default();
         batch.put(Table::Agreements, &contract.id, contract)?;
@@ -449,12 +466,20 @@ impl Transfers {
                 let content = json!({ "agreement": contract.id, "trusted": key.to_multikey(), "at": now });
                 ("contract.key-trusted", Act::Decided, "keys", contract.trusted.len() as u64, content)
             }
+            Change::KeyFollowed(key) => {
+                let content = json!({ "agreement": contract.id, "followed": key.to_multikey(), "at": now });
+                ("contract.key-followed", Act::Decided, "succession", 1, content)
+            }
         };
         let bytes = shuyu_base::json::canonical(&content).map_err(|error| Problem::invalid(error.to_string()))?;
         Ok(Statement {
             kind: kind.to_owned(),
             act,
-            process: format!("{}/{process}", contract.id),
+            process: match change {
+                // A key is followed to once, so its name makes a process of its own.
+                Change::KeyFollowed(key) => format!("{}/{process}/{}", contract.id, key.to_multikey()),
+                Change::Revoked | Change::Retired | Change::KeyTrusted(_) => format!("{}/{process}", contract.id),
+            },
             seq,
             by: self.tools.did.clone(),
             with: contract.peer.parse().map_err(|_| Problem::conflict("the peer has no valid DID"))?,
@@ -462,7 +487,9 @@ impl Transfers {
             event: shuyu_base::Digest::sha256(&bytes),
             agreement: Some(contract.id.clone()),
             commit: match change {
-                Change::KeyTrusted(key) => std::collections::BTreeMap::from([("key".to_owned(), key.thumbprint())]),
+                Change::KeyTrusted(key) | Change::KeyFollowed(key) => {
+                    std::collections::BTreeMap::from([("key".to_owned(), key.thumbprint())])
+                }
                 Change::Revoked | Change::Retired => std::collections::BTreeMap::new(),
             },
         })

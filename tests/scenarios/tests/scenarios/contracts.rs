@@ -137,9 +137,14 @@ async fn a_did_document_that_changes_during_a_negotiation_is_no_proof_of_who_spe
         assert!(answer.text.contains("has not handed over"), "{}", answer.text);
     }
     assert_eq!(node.items("negotiations").await[0]["state"], "REQUESTED", "nothing changed");
-    // Under the same name as before it is no better.
+    // Under the same name as before it is no better, once the node sees that it is another key.
     rogue.change_key("key-1", false);
-    assert_eq!(rogue.send(&node, &path, &end).await.status, 401);
+    let seen = eventually("the node sees the third document", || async {
+        let answer = rogue.send(&node, &path, &end).await;
+        assert_eq!(answer.status, 401, "{}", answer.text);
+        (answer.body["code"] == "shuyu:key-changed").then_some(())
+    });
+    seen.await;
 
     // One that the key in use hands over to is another matter.
     let mut honest = Rogue::start().await;
@@ -180,10 +185,13 @@ async fn contracts_outlive_the_keys_of_both_parties() {
         let thumbprint = committed(node, "key.succession", "published", "to").await;
         let from = committed(node, "key.succession", "published", "from").await;
         assert_ne!(thumbprint, from);
+        let other = if node.did == pair.consumer.did { &pair.holder } else { &pair.consumer };
         // The token given out under the old key is good, and so is one that is asked for now.
         assert_eq!(access.pull(query).await.status, 200, "after {}", node.did);
         let later = pair.access(&contract, "HttpData-PULL").await;
         assert_eq!(later.pull(query).await.status, 200, "after {}", node.did);
+        // From then on the new key is the pinned one, so that the old one can hand over to nobody else.
+        assert_eq!(committed(other, "contract.key-followed", "decided", "key").await, thumbprint);
     }
     let next = pair.contract("open").await;
     let signed = pair.holder.get(&format!("contracts/{next}")).await.expect_ok();
@@ -205,11 +213,7 @@ async fn a_key_that_nobody_handed_over_to_acts_only_once_a_person_vouches_for_it
     pair.offer("open", "auto", &research()).await;
     let contract = pair.contract("open").await;
     pair.consumer.cli_ok(&["key", "rotate"]).await;
-    // As if the old key were lost: nothing says that the new one follows.
-    let ring = pair.consumer.dir.join("keys/ring.json");
-    let mut changed: Value = serde_json::from_slice(&std::fs::read(&ring).expect("a ring")).expect("it is JSON");
-    changed["successions"] = json!([]);
-    std::fs::write(&ring, changed.to_string()).expect("it can be written");
+    forget_successions(&pair.consumer);
     pair.consumer.restart().await;
     let wish = json!({ "agreement": contract, "format": "FlightSql" });
     let asked = || async { text(&pair.consumer.post("transfers", &wish).await.expect_ok()["id"]) };
@@ -311,7 +315,40 @@ async fn a_renewed_contract_hands_over_to_the_next() {
         let answer = rogue.send(&pair.holder, "/negotiations/request", &theirs).await;
         assert_eq!((answer.status, answer.text.contains("there is no contract")), (400, true), "{}", answer.text);
     }
+    // Two at once: one is concluded, the other ends and says why.
+    let (a, b) = tokio::join!(pair_renewal(&pair, &second), pair_renewal(&pair, &second));
+    let ended: Vec<&Value> = [&a, &b].into_iter().filter(|row| row["state"] == "TERMINATED").collect();
+    assert_eq!(ended.len(), 1, "{a} {b}");
+    assert!(ended[0].to_string().contains("renewed before"), "{}", ended[0]);
+    let third = text(&pair.holder.get(&format!("contracts/{second}")).await.expect_ok()["renewed_by"]);
     // A chain goes on.
-    let third = renew(second.clone()).await;
-    assert_eq!(pair.holder.get(&format!("contracts/{third}")).await.expect_ok()["state"], "active");
+    let fourth = renew(third.clone()).await;
+    assert_eq!(pair.holder.get(&format!("contracts/{fourth}")).await.expect_ok()["state"], "active");
+    // Not by whoever has taken over the name: without the old key, nobody speaks for its contracts.
+    pair.consumer.cli_ok(&["key", "rotate"]).await;
+    forget_successions(&pair.consumer);
+    pair.consumer.restart().await;
+    let wish = json!({ "provider": pair.holder.did, "dataset": "weather", "offer": "open", "renews": fourth });
+    let id = text(&pair.consumer.post("negotiations", &wish).await.expect_ok()["id"]);
+    let refused = eventually("the provider refuses", || async {
+        let row = pair.consumer.get(&format!("negotiations/{id}")).await.expect_ok();
+        row["error"].as_str().map(str::to_owned)
+    });
+    assert!(refused.await.contains("has not handed over"));
+    assert_eq!(pair.holder.get(&format!("contracts/{fourth}")).await.expect_ok()["state"], "active");
+}
+
+/// Begins a renewal and waits for its end.
+async fn pair_renewal(pair: &Pair, contract: &str) -> Value {
+    let wish = json!({ "provider": pair.holder.did, "dataset": "weather", "offer": "open", "renews": contract });
+    let id = text(&pair.consumer.post("negotiations", &wish).await.expect_ok()["id"]);
+    pair.wait("negotiations", &id, "FINALIZED,TERMINATED").await
+}
+
+/// As if the old key were lost: nothing says that the new one follows.
+fn forget_successions(node: &Node) {
+    let ring = node.dir.join("keys/ring.json");
+    let mut changed: Value = serde_json::from_slice(&std::fs::read(&ring).expect("a ring")).expect("it is JSON");
+    changed["successions"] = json!([]);
+    std::fs::write(&ring, changed.to_string()).expect("it can be written");
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use axum::http::StatusCode;
 use serde_json::json;
@@ -39,6 +40,7 @@ async fn what_waits_for_a_silent_peer_goes_out_once_it_is_heard_of() {
     pair.consumer.spawn();
     pair.consumer.ready().await;
     // The consumer has nothing to send by itself; a new wish of its owner is what the provider hears of it.
+    let since = Instant::now();
     pair.negotiation("asked").await;
     let done = eventually("all are concluded", || async {
         let rows = pair.consumer.items("negotiations").await;
@@ -46,6 +48,7 @@ async fn what_waits_for_a_silent_peer_goes_out_once_it_is_heard_of() {
         (done == WAITING).then_some(())
     });
     done.await;
+    println!("{WAITING} waiting messages went out and were concluded within {:?}", since.elapsed());
     let contracts = pair.holder.items("contracts").await;
     assert_eq!(contracts.len(), WAITING, "each once");
 }

@@ -10,6 +10,7 @@ use super::{Transfers, standing, state};
 use crate::access::Grantee;
 use crate::agreements::{AgreementRow, Held, Side, last_end};
 use crate::clock;
+use crate::counterparty::OTHER_HANDS;
 use crate::edr::{Renew, Token};
 use crate::exchange::handover::Access;
 use crate::exchange::row::Row;
@@ -87,10 +88,11 @@ impl Transfers {
         if row.role != Side::Provider || row.peer != caller.did.as_str() || standing(&row) != StreamStanding::Live {
             return Err(Problem::not_found("started transfer", pid));
         }
-        let contract = self.agreements.get(&row.detail.agreement)?;
-        if let Err(reason) = self.counterparties.check_hands(caller, &contract.peer_keys()).await {
-            return Err(Problem::new(axum::http::StatusCode::UNAUTHORIZED, reason));
+        if !self.is_same_party(caller, &self.agreements.get(&row.detail.agreement)?).await? {
+            return Err(Problem::new(axum::http::StatusCode::UNAUTHORIZED, OTHER_HANDS));
         }
+        // As it is now, after that wait.
+        let contract = self.agreements.get(&row.detail.agreement)?;
         let (bearer, expires) = self.issue(&caller.did, pid, &contract)?;
         Ok(json!({ "bearer": bearer, "expires_at": expires.to_string() }))
     }
