@@ -329,7 +329,11 @@ async fn a_renewed_contract_hands_over_to_the_next() {
     forget_successions(&pair.consumer);
     pair.consumer.restart().await;
     let wish = json!({ "provider": pair.holder.did, "dataset": "weather", "offer": "open", "renews": fourth });
-    let id = text(&pair.consumer.post("negotiations", &wish).await.expect_ok()["id"]);
+    let begun = eventually("the provider sees the new document", || async {
+        let answer = pair.consumer.post("negotiations", &wish).await;
+        answer.is_ok().then(|| text(&answer.body["id"]))
+    });
+    let id = begun.await;
     let refused = eventually("the provider refuses", || async {
         let row = pair.consumer.get(&format!("negotiations/{id}")).await.expect_ok();
         row["error"].as_str().map(str::to_owned)
