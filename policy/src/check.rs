@@ -1,5 +1,6 @@
 //! What is wrong with a policy, told when it is written. A policy with an error is refused.
 
+use crate::access::{bad_name, speaks_of_credentials};
 use crate::entail::{contradiction, implies, keeps, may_meet, may_share_request};
 use crate::evaluate::{RuleKind, RuleRef};
 use crate::model::{Conflict, Constraint, Duty, Group, Operand, Policy, PolicyKind, Rule};
@@ -111,6 +112,10 @@ impl Checker {
         let path = RuleRef { kind: RuleKind::Prohibition, index }.path();
         self.action(&path, rule);
         self.constraints(&path, &rule.constraints, RuleKind::Prohibition);
+        if rule.constraints.iter().any(speaks_of_credentials) {
+            let what = "a prohibition depends on credentials, and a holder shows what it likes";
+            self.error(&path, what, "permit those who show one instead");
+        }
         if let Some((a, b)) = contradiction(&rule.constraints) {
             let what = format!("`{}` and `{}` can never hold together", brief(a), brief(b));
             self.warning(&path, what, "the prohibition would never apply: change or remove one of them");
@@ -174,6 +179,10 @@ impl Checker {
             Constraint::And(members) | Constraint::Or(members) | Constraint::Xone(members) => {
                 let group = constraint.group().map_or(Group::And, |(group, _)| group);
                 let name = group.name();
+                if group == Group::Xone && members.iter().any(speaks_of_credentials) {
+                    let what = "`xone` depends on credentials, and a holder shows what it likes";
+                    self.error(path, what, "use `or`");
+                }
                 match members.len() {
                     0 => self.error(path, format!("`{name}` has no members"), "an empty group never holds; remove it"),
                     1 => self.warning(path, format!("`{name}` has one member"), "write the member alone"),
@@ -218,6 +227,9 @@ impl Checker {
                 self.error(path, format!("a value of `{}` is empty", left.name()), "remove it");
             } else if left == LeftOperand::Recipient && value.parse::<shuyu_base::Did>().is_err() {
                 self.error(path, format!("recipient `{value}` is not a DID"), "write did:web:... or another DID");
+            } else if let Some(bad) = bad_name(left, value) {
+                let hint = "for example `MembershipCredential`, `MembershipCredential#level=gold`";
+                self.error(path, format!("`{value}` {bad}"), hint);
             }
         }
     }

@@ -79,6 +79,8 @@ enum Op {
     Among { slot: u8, negated: bool, marked: Marks },
     /// The text in a slot is, or is below, one of the marked entries of its table.
     Under { slot: u8, marked: Marks },
+    /// The consumer has shown one of these, or all of them.
+    Shown { of: ShownSet, all: bool, names: Box<[Box<str>]> },
     /// The duty with this number is fulfilled.
     Duty(u32),
 }
@@ -89,6 +91,13 @@ enum NumberSlot {
     Count,
     Rows,
     Bytes,
+}
+
+/// Which facts of credentials.
+#[derive(Clone, Copy, Debug)]
+enum ShownSet {
+    Types,
+    Claims,
 }
 
 /// The texts a policy names for one term, sorted, each once.
@@ -291,6 +300,8 @@ impl Writer {
             Normal::Range { low, high } => number_slot(*left).map_or(Op::Unknown, |slot| Op::Range { slot, low, high }),
             Normal::In(names) => self.among(*left, names, false),
             Normal::NotIn(names) => self.among(*left, names, true),
+            Normal::HasAny(names) => shown(*left, names, false),
+            Normal::HasAll(names) => shown(*left, names, true),
             Normal::Under(ancestor) => self.table(*left).map_or(Op::Unknown, |(slot, table)| Op::Under {
                 slot,
                 marked: table.mark(|name| is_under(name, ancestor, left.separator())),
@@ -326,6 +337,11 @@ impl Writer {
     }
 }
 
+fn shown(left: LeftOperand, names: &[String], all: bool) -> Op {
+    let of = if left == LeftOperand::CredentialType { ShownSet::Types } else { ShownSet::Claims };
+    Op::Shown { of, all, names: names.iter().map(|name| name.as_str().into()).collect() }
+}
+
 fn number_slot(left: LeftOperand) -> Option<NumberSlot> {
     match left {
         LeftOperand::DateTime => Some(NumberSlot::Now),
@@ -338,7 +354,9 @@ fn number_slot(left: LeftOperand) -> Option<NumberSlot> {
         | LeftOperand::RowFilter
         | LeftOperand::ColumnMask
         | LeftOperand::ColumnDeny
-        | LeftOperand::DeliveryFormat => None,
+        | LeftOperand::DeliveryFormat
+        | LeftOperand::CredentialType
+        | LeftOperand::CredentialClaim => None,
     }
 }
 
@@ -474,9 +492,13 @@ impl Program {
                     continue;
                 }
                 Op::Close(group) => open.get(depth + 1).map_or(Outcome::Unknown, |inner| inner.value(*group)),
-                Op::Unknown | Op::Holds | Op::Range { .. } | Op::Among { .. } | Op::Under { .. } | Op::Duty(_) => {
-                    self.test(&instruction.op, request, slots)
-                }
+                Op::Unknown
+                | Op::Holds
+                | Op::Range { .. }
+                | Op::Among { .. }
+                | Op::Under { .. }
+                | Op::Shown { .. }
+                | Op::Duty(_) => self.test(&instruction.op, request, slots),
             };
             let Some(group) = open.get_mut(depth) else { return Outcome::Unknown };
             group.join(outcome);
@@ -509,6 +531,15 @@ impl Program {
                 Some(Slot::Present { nearest, .. }) => truth(marked.has(*nearest)),
                 Some(Slot::Missing) | None => Outcome::Unknown,
             },
+            Op::Shown { of, all, names } => {
+                let facts = match of {
+                    ShownSet::Types => &request.shown.types,
+                    ShownSet::Claims => &request.shown.claims,
+                };
+                let mut seen = names.iter().map(|name| facts.contains(&**name));
+                let holds = if *all { seen.all(|seen| seen) } else { seen.any(|seen| seen) };
+                if holds { Outcome::Holds } else { Outcome::Unknown }
+            }
             Op::Duty(number) => {
                 let id = self.duties.get(*number as usize);
                 truth(id.is_some_and(|id| request.fulfilled.contains(&**id)))

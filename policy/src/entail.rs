@@ -178,8 +178,19 @@ fn is_within(a: Normal<'_>, b: Normal<'_>, separator: char) -> bool {
         (Normal::NotIn(a), Normal::NotIn(b)) => b.iter().all(|value| a.contains(value)),
         (Normal::Under(a), Normal::NotIn(b)) => !b.iter().any(|value| is_under(value, a, separator)),
         (Normal::Under(a), Normal::Under(b)) => is_under(a, b, separator),
+        (Normal::HasAny(a), Normal::HasAny(b)) => a.iter().all(|value| b.contains(value)),
+        (Normal::HasAny(a), Normal::HasAll(b)) => a.iter().all(|value| b.iter().all(|other| other == value)),
+        (Normal::HasAll(a), Normal::HasAny(b)) => a.iter().any(|value| b.contains(value)),
+        (Normal::HasAll(a), Normal::HasAll(b)) => b.iter().all(|value| a.contains(value)),
         (
-            Normal::Range { .. } | Normal::In(_) | Normal::NotIn(_) | Normal::Under(_) | Normal::Shape | Normal::Broken,
+            Normal::Range { .. }
+            | Normal::In(_)
+            | Normal::NotIn(_)
+            | Normal::Under(_)
+            | Normal::HasAny(_)
+            | Normal::HasAll(_)
+            | Normal::Shape
+            | Normal::Broken,
             _,
         ) => false,
     }
@@ -195,8 +206,16 @@ fn is_disjoint(a: Normal<'_>, b: Normal<'_>, separator: char) -> bool {
         (Normal::NotIn(a), Normal::In(b)) => b.iter().all(|value| a.contains(value)),
         (Normal::Under(a), Normal::In(b)) => !b.iter().any(|value| is_under(value, a, separator)),
         (Normal::Under(a), Normal::Under(b)) => !is_under(a, b, separator) && !is_under(b, a, separator),
+        // What was not shown is unknown and not false, so nothing shown contradicts anything.
         (
-            Normal::Range { .. } | Normal::In(_) | Normal::NotIn(_) | Normal::Under(_) | Normal::Shape | Normal::Broken,
+            Normal::Range { .. }
+            | Normal::In(_)
+            | Normal::NotIn(_)
+            | Normal::Under(_)
+            | Normal::HasAny(_)
+            | Normal::HasAll(_)
+            | Normal::Shape
+            | Normal::Broken,
             _,
         ) => false,
     }

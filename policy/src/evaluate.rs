@@ -7,7 +7,7 @@
 //!    named, and the actions fit: a permission's action must include the request's; a prohibition also applies when
 //!    the request's action includes the prohibited one.
 //! 3. Constraints are three-valued (strong Kleene). Unknown are: a missing attribute, an operator or value that does
-//!    not fit the term, a shape or quota term where it cannot be enforced (in `or`, `xone` or a prohibition), and an
+//!    not fit the term, a credential that was not shown, a shape or quota term where it cannot be enforced (in `or`, `xone` or a prohibition), and an
 //!    empty group.
 //! 4. A permission holds when all its constraints hold and all its duties are fulfilled. Unknown does not permit.
 //! 5. A prohibition stops a request when its constraints hold *or are unknown*.
@@ -164,6 +164,8 @@ pub enum Why {
     Combined,
     /// The request does not have the attribute.
     Missing,
+    /// No valid credential that the consumer has shown says so.
+    NotShown,
     /// Operator or value do not fit the term, or the group is empty.
     NotValid,
     /// The term cannot be enforced in this place.
@@ -396,6 +398,8 @@ impl Walk<'_> {
             (Outcome::Unknown, Why::NotEnforceable)
         } else if left.is_shape() {
             shape(constraint)
+        } else if left.is_credential() {
+            has_shown(*left, *operator, right, self.request)
         } else {
             compare(*left, *operator, right, seen.as_ref())
         };
@@ -446,7 +450,30 @@ fn attribute(left: LeftOperand, request: &Request) -> Option<Seen<'_>> {
         LeftOperand::RowCount => Some(Seen::Count(request.used.rows.saturating_add(1))),
         LeftOperand::ByteCount => Some(Seen::Count(request.used.bytes.saturating_add(1))),
         LeftOperand::RowFilter | LeftOperand::ColumnMask | LeftOperand::ColumnDeny => None,
+        // An explanation says what was required and whether it was shown, not what else a credential says.
+        LeftOperand::CredentialType | LeftOperand::CredentialClaim => None,
     }
+}
+
+fn has_shown(left: LeftOperand, operator: Operator, right: &Operand, request: &Request) -> (Outcome, Why) {
+    let facts = if left == LeftOperand::CredentialType { &request.shown.types } else { &request.shown.claims };
+    let Some(required) = values(operator, right).filter(|required| !required.is_empty()) else {
+        return (Outcome::Unknown, Why::NotValid);
+    };
+    let holds = match operator {
+        Operator::Eq | Operator::IsAnyOf => required.iter().any(|name| facts.contains(name)),
+        Operator::IsAllOf => required.iter().all(|name| facts.contains(name)),
+        Operator::Neq
+        | Operator::Lt
+        | Operator::Lteq
+        | Operator::Gt
+        | Operator::Gteq
+        | Operator::IsA
+        | Operator::HasPart
+        | Operator::IsPartOf
+        | Operator::IsNoneOf => return (Outcome::Unknown, Why::NotValid),
+    };
+    if holds { (Outcome::Holds, Why::Compared) } else { (Outcome::Unknown, Why::NotShown) }
 }
 
 fn shape(constraint: &Constraint) -> (Outcome, Why) {

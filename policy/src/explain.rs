@@ -203,9 +203,11 @@ impl Words {
             Test::Constraint { left, operator, required, seen } => {
                 let constraint = Constraint::new(*left, *operator, required.clone());
                 let why = match step.why {
-                    Why::Compared => (self.seen)(seen.as_deref()),
-                    Why::Combined
+                    Why::Compared if !left.is_credential() => (self.seen)(seen.as_deref()),
+                    Why::Compared
+                    | Why::Combined
                     | Why::Missing
+                    | Why::NotShown
                     | Why::NotValid
                     | Why::NotEnforceable
                     | Why::Shapes

@@ -7,6 +7,7 @@
 //! The interpreter [`evaluate()`] is the specification. [`compile()`] makes the program that nodes run; a property test
 //! holds the two together. Only [`authorize()`] makes a [`Permit`], and nothing moves data without one.
 
+pub mod access;
 pub mod check;
 pub mod compile;
 pub mod covers;
@@ -27,6 +28,7 @@ mod normal;
 #[cfg(test)]
 mod samples;
 
+pub use access::{caller_view, check_access, credential_types};
 pub use check::{Finding, Severity, check};
 pub use compile::{CompileError, Program, compile};
 pub use covers::{Difference, covers};
@@ -37,5 +39,5 @@ pub use model::{BoundError, Conflict, Constraint, Duty, Group, Operand, Policy, 
 pub use permit::{LiveAgreement, Permit, Refusal, RefusalCause, Standing, authorize};
 pub use plan::{DataPlan, Limits, PlanError};
 pub use predicate::{Comparison, Decimal, Literal, ParsePredicateError, Predicate};
-pub use request::{Request, Usage};
+pub use request::{Request, Shown, Usage};
 pub use terms::{Action, LeftOperand, Operator};

@@ -17,6 +17,10 @@ pub(crate) enum Normal<'a> {
     NotIn(&'a [String]),
     /// Is this or below it.
     Under(&'a str),
+    /// Has at least one of these among several values.
+    HasAny(&'a [String]),
+    /// Has all of these among several values.
+    HasAll(&'a [String]),
     /// Not a test: shapes the answer.
     Shape,
     /// Never known: operator or value do not fit the term.
@@ -33,6 +37,7 @@ pub(crate) fn normal(left: LeftOperand, operator: Operator, right: &Operand) -> 
     match (left.sort(), right) {
         (Sort::Time, Operand::Time(instant)) => range(operator, i128::from(instant.0)),
         (Sort::Count, Operand::Count(count)) => range(operator, i128::from(*count)),
+        (Sort::Text, Operand::Text(_) | Operand::List(_)) if left.is_credential() => shown(operator, right),
         (Sort::Text, Operand::Text(_) | Operand::List(_)) => text(operator, right),
         (Sort::Text | Sort::Time | Sort::Count, _) => Normal::Broken,
     }
@@ -54,6 +59,11 @@ fn range<'a>(operator: Operator, bound: i128) -> Normal<'a> {
         | Operator::IsNoneOf => return Normal::Broken,
     };
     Normal::Range { low, high }
+}
+
+fn shown(operator: Operator, right: &Operand) -> Normal<'_> {
+    let Some(required) = values(operator, right).filter(|required| !required.is_empty()) else { return Normal::Broken };
+    if operator == Operator::IsAllOf { Normal::HasAll(required) } else { Normal::HasAny(required) }
 }
 
 fn text(operator: Operator, right: &Operand) -> Normal<'_> {

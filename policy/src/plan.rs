@@ -108,7 +108,9 @@ impl DataPlan {
                 | LeftOperand::Spatial
                 | LeftOperand::RowCount
                 | LeftOperand::ByteCount
-                | LeftOperand::DeliveryFormat => {}
+                | LeftOperand::DeliveryFormat
+                | LeftOperand::CredentialType
+                | LeftOperand::CredentialClaim => {}
             }
         }
         Ok(())
@@ -181,7 +183,9 @@ impl Limits {
                 | LeftOperand::RowFilter
                 | LeftOperand::ColumnMask
                 | LeftOperand::ColumnDeny
-                | LeftOperand::DeliveryFormat => continue,
+                | LeftOperand::DeliveryFormat
+                | LeftOperand::CredentialType
+                | LeftOperand::CredentialClaim => continue,
             };
             *slot = Some(slot.map_or(most, |known| known.min(most)));
         }

@@ -25,6 +25,8 @@ pub struct Request {
     pub format: Option<String>,
     /// The use already made under the agreement.
     pub used: Usage,
+    /// What the consumer's credentials say, as verified by the caller of this crate and valid now.
+    pub shown: Shown,
     /// Identifiers of the duties whose fulfilment has been proved.
     pub fulfilled: BTreeSet<String>,
 }
@@ -40,6 +42,15 @@ pub struct Usage {
     pub bytes: u64,
 }
 
+/// Facts from the credentials that a consumer has shown: verified, unrevoked and of an issuer that counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shown {
+    /// Types of credentials.
+    pub types: BTreeSet<String>,
+    /// What they say, `Type#member=value`.
+    pub claims: BTreeSet<String>,
+}
+
 impl Request {
     /// A request with nothing but the necessary: no purpose, place or format, no use so far, no duty fulfilled.
     pub fn new(now: UnixMillis, action: Action, asset: &str, consumer: Did) -> Self {
@@ -52,6 +63,7 @@ impl Request {
             place: None,
             format: None,
             used: Usage::default(),
+            shown: Shown::default(),
             fulfilled: BTreeSet::new(),
         }
     }

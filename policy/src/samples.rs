@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use shuyu_base::{Did, UnixMillis};
 
 use crate::model::{Conflict, Constraint, Duty, Operand, Policy, PolicyKind, Rule};
-use crate::request::{Request, Usage};
+use crate::request::{Request, Shown, Usage};
 use crate::terms::{Action, LeftOperand, Operator};
 
 pub(crate) fn consumer() -> Did {
@@ -43,6 +43,8 @@ fn text(left: LeftOperand) -> BoxedStrategy<String> {
         LeftOperand::RowFilter => &["a = 1", "b > 2 AND a = 1", "c IS NULL", "oops"],
         LeftOperand::ColumnMask => &["a=show-first-4", "a=show-last-4", "b=mask-to-default", "b=?"],
         LeftOperand::ColumnDeny => &["a", "b", "c"],
+        LeftOperand::CredentialType => &["Member", "Auditor", "Member#"],
+        LeftOperand::CredentialClaim => &["Member#level=gold", "Member#role.name=a=b", "Member"],
         LeftOperand::DateTime | LeftOperand::Count | LeftOperand::RowCount | LeftOperand::ByteCount => &["1"],
     };
     prop::sample::select(names).prop_map(str::to_owned).boxed()
@@ -60,7 +62,9 @@ fn operand(left: LeftOperand) -> BoxedStrategy<Operand> {
         | LeftOperand::DeliveryFormat
         | LeftOperand::RowFilter
         | LeftOperand::ColumnMask
-        | LeftOperand::ColumnDeny => prop_oneof![
+        | LeftOperand::ColumnDeny
+        | LeftOperand::CredentialType
+        | LeftOperand::CredentialClaim => prop_oneof![
             text(left).prop_map(Operand::Text),
             prop::collection::vec(text(left), 0..4).prop_map(Operand::List),
         ]
@@ -173,12 +177,16 @@ pub(crate) fn requests() -> impl Strategy<Value = Request> {
     let some = |left| prop::option::weighted(0.8, text(left));
     let usage = (0u64..4, 0u64..4, 0u64..4).prop_map(|(count, rows, bytes)| Usage { count, rows, bytes });
     let world = (some(LeftOperand::Purpose), some(LeftOperand::Spatial), some(LeftOperand::DeliveryFormat));
-    (-2i64..7, action(), some_asset(), some_party(), world, usage, any::<bool>()).prop_map(
-        |(now, action, asset, party, (purpose, place, format), used, paid)| Request {
+    let facts = |left| prop::collection::btree_set(text(left), 0..3);
+    let shown = (facts(LeftOperand::CredentialType), facts(LeftOperand::CredentialClaim))
+        .prop_map(|(types, claims)| Shown { types, claims });
+    (-2i64..7, action(), some_asset(), some_party(), world, (usage, shown), any::<bool>()).prop_map(
+        |(now, action, asset, party, (purpose, place, format), (used, shown), paid)| Request {
             purpose,
             place,
             format,
             used,
+            shown,
             fulfilled: paid.then(|| "pay".to_owned()).into_iter().collect(),
             ..Request::new(
                 UnixMillis(now),

@@ -89,6 +89,10 @@ closed_terms! {
         ByteCount = "byteCount",
         /// The format of the delivery: `arrow-stream`, `arrow-ipc`, `parquet`, `csv`, `json`, `file`.
         DeliveryFormat = "deliveryFormat",
+        /// A type of credential that the consumer has shown and that is valid now.
+        CredentialType = "credentialType",
+        /// What such a credential says of the consumer: `Type#member=value`, see [`crate::access`].
+        CredentialClaim = "credentialClaim",
     }
 }
 
@@ -184,7 +188,9 @@ impl LeftOperand {
             | Self::ColumnDeny
             | Self::RowCount
             | Self::ByteCount
-            | Self::DeliveryFormat => true,
+            | Self::DeliveryFormat
+            | Self::CredentialType
+            | Self::CredentialClaim => true,
         }
     }
 
@@ -205,7 +211,9 @@ impl LeftOperand {
             | Self::RowFilter
             | Self::ColumnMask
             | Self::ColumnDeny
-            | Self::DeliveryFormat => Sort::Text,
+            | Self::DeliveryFormat
+            | Self::CredentialType
+            | Self::CredentialClaim => Sort::Text,
         }
     }
 
@@ -220,8 +228,21 @@ impl LeftOperand {
             | Self::Spatial
             | Self::RowCount
             | Self::ByteCount
-            | Self::DeliveryFormat => false,
+            | Self::DeliveryFormat
+            | Self::CredentialType
+            | Self::CredentialClaim => false,
         }
+    }
+
+    /// Whether the term speaks of credentials. Such a constraint holds or is unknown and never fails, because a holder
+    /// shows what it likes: that it has not shown something proves nothing.
+    pub fn is_credential(self) -> bool {
+        matches!(self, Self::CredentialType | Self::CredentialClaim)
+    }
+
+    /// Whether the term speaks of who asks, and when: of what is known before any use. Access policies are made of these.
+    pub fn is_of_caller(self) -> bool {
+        self.is_credential() || matches!(self, Self::Recipient | Self::DateTime)
     }
 
     /// Whether the term is a budget that is spent while data flows.
@@ -241,6 +262,7 @@ impl LeftOperand {
             Self::RowFilter => &[Eq],
             Self::ColumnMask => &[Eq, IsAllOf],
             Self::ColumnDeny => &[Eq, IsAnyOf],
+            Self::CredentialType | Self::CredentialClaim => &[Eq, IsAnyOf, IsAllOf],
         }
     }
 

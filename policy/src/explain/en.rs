@@ -106,6 +106,8 @@ fn atomic(left: LeftOperand, operator: Operator, value: &str, count: u64) -> Opt
         LeftOperand::RowFilter => return Some(format!("only rows where {value} are shown")),
         LeftOperand::ColumnDeny => return Some(format!("columns not shown: {value}")),
         LeftOperand::ColumnMask => return None,
+        LeftOperand::CredentialType => return shown(operator, TYPES, value),
+        LeftOperand::CredentialClaim => return shown(operator, CLAIMS, value),
     };
     let relation = match operator {
         Operator::Eq => "is",
@@ -122,6 +124,35 @@ fn atomic(left: LeftOperand, operator: Operator, value: &str, count: u64) -> Opt
     };
     Some(format!("{subject} {relation} {value}"))
 }
+
+fn shown(operator: Operator, [one, any, all]: [&str; 3], value: &str) -> Option<String> {
+    let what = match operator {
+        Operator::Eq => one,
+        Operator::IsAnyOf => any,
+        Operator::IsAllOf => all,
+        Operator::Neq
+        | Operator::Lt
+        | Operator::Lteq
+        | Operator::Gt
+        | Operator::Gteq
+        | Operator::IsA
+        | Operator::HasPart
+        | Operator::IsPartOf
+        | Operator::IsNoneOf => return None,
+    };
+    Some(format!("the consumer has shown {what} {value}"))
+}
+
+const TYPES: [&str; 3] = [
+    "a valid credential of type",
+    "a valid credential of at least one of the types",
+    "valid credentials of all of the types",
+];
+const CLAIMS: [&str; 3] = [
+    "a valid credential that says",
+    "a valid credential that says at least one of",
+    "valid credentials that say all of",
+];
 
 fn quota(operator: Operator, count: u64, one: &str, many: &str) -> Option<String> {
     let noun = if count == 1 { one } else { many };
@@ -183,6 +214,7 @@ fn why(why: &Why) -> String {
         Why::Compared => "the values were compared".to_owned(),
         Why::Combined => "from its parts".to_owned(),
         Why::Missing => "the request does not say".to_owned(),
+        Why::NotShown => "no valid credential that says so was shown".to_owned(),
         Why::NotValid => "operator or value do not fit the term".to_owned(),
         Why::NotEnforceable => "this term cannot be enforced here".to_owned(),
         Why::Shapes => "applied to the answer".to_owned(),

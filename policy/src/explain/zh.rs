@@ -106,6 +106,8 @@ fn atomic(left: LeftOperand, operator: Operator, value: &str, count: u64) -> Opt
         LeftOperand::RowFilter => return Some(format!("仅可见满足{value}的行")),
         LeftOperand::ColumnDeny => return Some(format!("以下列不可见：{value}")),
         LeftOperand::ColumnMask => return None,
+        LeftOperand::CredentialType => return shown(operator, "有效凭证类型：", value),
+        LeftOperand::CredentialClaim => return shown(operator, "有效凭证内容：", value),
     };
     let relation = match operator {
         Operator::Eq => "为",
@@ -121,6 +123,24 @@ fn atomic(left: LeftOperand, operator: Operator, value: &str, count: u64) -> Opt
         Operator::HasPart | Operator::IsAllOf => return None,
     };
     Some(format!("{subject}{relation}{value}"))
+}
+
+fn shown(operator: Operator, what: &str, value: &str) -> Option<String> {
+    let how_many = match operator {
+        Operator::Eq => "",
+        Operator::IsAnyOf => "下列至少一种",
+        Operator::IsAllOf => "下列每一种",
+        Operator::Neq
+        | Operator::Lt
+        | Operator::Lteq
+        | Operator::Gt
+        | Operator::Gteq
+        | Operator::IsA
+        | Operator::HasPart
+        | Operator::IsPartOf
+        | Operator::IsNoneOf => return None,
+    };
+    Some(format!("使用方已出示{how_many}{what}{value}"))
 }
 
 fn quota(operator: Operator, count: u64, subject: &str, unit: &str) -> Option<String> {
@@ -180,6 +200,7 @@ fn why(why: &Why) -> String {
         Why::Compared => "已比较取值".to_owned(),
         Why::Combined => "由各部分得出".to_owned(),
         Why::Missing => "请求未说明".to_owned(),
+        Why::NotShown => "未出示说明此项的有效凭证".to_owned(),
         Why::NotValid => "运算符或取值与该项不符".to_owned(),
         Why::NotEnforceable => "该项在此处无法执行".to_owned(),
         Why::Shapes => "作用于结果数据".to_owned(),
