@@ -175,6 +175,13 @@ impl DidDocument {
         self.methods.iter().find(|method| method.id == kid)
     }
 
+    /// The same document with only these keys: what is signed with any other does not hold.
+    #[must_use]
+    pub fn with_keys(mut self, keys: &[PublicKey]) -> Self {
+        self.methods.retain(|method| keys.contains(&method.key));
+        self
+    }
+
     /// The first service of this type.
     pub fn service(&self, kind: &str) -> Option<&Service> {
         self.services.iter().find(|service| service.kind == kind)

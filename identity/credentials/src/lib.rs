@@ -8,6 +8,7 @@
 
 pub mod access;
 pub mod document;
+pub mod facts;
 pub mod gzip;
 pub mod jws;
 pub mod local;
@@ -22,6 +23,7 @@ pub mod vp;
 pub mod web;
 
 pub use document::{DidDocument, ParseDocumentError, Relationship, Service, VerificationMethod};
+pub use facts::Facts;
 pub use jws::{JwsError, Verified};
 pub use local::{LocalDidError, did_jwk, did_key, local_document};
 pub use scope::{CredentialType, ParseScopeError, Scope};

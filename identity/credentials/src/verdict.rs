@@ -14,19 +14,45 @@ use crate::DidDocument;
 use crate::schema::{Schema, SchemaError};
 use crate::scope::CredentialType;
 use crate::status::{StatusEntry, StatusError, StatusList};
-use crate::vc::{self, Credential, CredentialError, ValidityError};
+use crate::vc::{self, Credential, CredentialError, Profile, ValidityError, Window};
 use crate::vp::{self, PresentationError};
 
 /// Most presentations of one answer.
 pub const MAX_PRESENTATIONS: usize = 8;
 
-/// A type of credential that must be presented, and who may issue it.
+/// A type of credential that counts, and who may issue it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Requirement {
     /// The type.
     pub kind: CredentialType,
     /// Its trusted issuers.
     pub issuers: BTreeSet<Did>,
+    /// Whether it must be presented.
+    pub demand: Demand,
+}
+
+/// Whether a credential must be presented.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Demand {
+    /// Without a good one the presentation does not satisfy, and a bad one refuses.
+    Required,
+    /// A good one counts; a bad one is set aside.
+    Accepted,
+}
+
+/// A credential as it was presented by the holder; nothing of it was checked.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Carried {
+    /// How the presentation was written.
+    pub profile: Profile,
+    /// The credential as JWT.
+    pub jwt: String,
+}
+
+impl std::fmt::Debug for Carried {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Carried").field("profile", &self.profile).finish_non_exhaustive()
+    }
 }
 
 /// What was fetched, by where it is from. A failure to fetch is kept as its reason and refuses.
@@ -54,10 +80,21 @@ pub enum Need {
 /// What a presentation comes to.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
-    /// Every requirement is met, by these credentials.
-    Satisfied(Vec<Credential>),
+    /// Every requirement is met.
+    Satisfied(Good),
     /// Fetch these, put them into the materials and ask again.
     Needs(BTreeSet<Need>),
+}
+
+/// What satisfies the requirements.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Good {
+    /// The credentials that count.
+    pub credentials: Vec<Credential>,
+    /// Until when at most, by the credentials and the status lists themselves; clocks may be apart. `None` if they do not end.
+    pub until: Option<UnixMillis>,
+    /// Why accepted credentials were set aside, a line each.
+    pub set_aside: Vec<String>,
 }
 
 /// Why presentations do not satisfy the requirements.
@@ -76,26 +113,43 @@ pub enum VerdictError {
         source: PresentationError,
     },
     /// A credential is not written as its presentation is.
-    #[error("presentation {position} mixes profiles")]
+    #[error("`{kind}` was presented in another profile than its own")]
     Mixed {
-        /// Its place, from 1.
-        position: usize,
+        /// Its type.
+        kind: CredentialType,
     },
     /// A credential that would count is not acceptable.
-    #[error("credential is not acceptable")]
-    Credential(#[source] CredentialError),
+    #[error("`{kind}` is not acceptable")]
+    Credential {
+        /// Its type.
+        kind: CredentialType,
+        /// Why.
+        source: CredentialError,
+    },
     /// A credential that would count is about someone else.
-    #[error("credential is about `{found}`, not about its holder")]
+    #[error("`{kind}` is about `{found}`, not about its holder")]
     Subject {
+        /// Its type.
+        kind: CredentialType,
         /// Its subject.
         found: Did,
     },
     /// A credential that would count is not valid now.
-    #[error(transparent)]
-    Validity(#[from] ValidityError),
+    #[error("`{kind}`: {source}")]
+    Validity {
+        /// Its type.
+        kind: CredentialType,
+        /// Why.
+        source: ValidityError,
+    },
     /// Its status cannot be read from the list.
-    #[error("credential status cannot be known")]
-    Status(#[source] StatusError),
+    #[error("the status of `{kind}` cannot be known")]
+    Status {
+        /// Its type.
+        kind: CredentialType,
+        /// Why.
+        source: StatusError,
+    },
     /// Its status list is not acceptable: forged, of another issuer, or outdated.
     #[error("status list `{url}` is not acceptable: {reason}")]
     List {
@@ -105,14 +159,18 @@ pub enum VerdictError {
         reason: String,
     },
     /// It is revoked or suspended.
-    #[error("credential has status `{purpose}`")]
+    #[error("`{kind}` has status `{purpose}`")]
     Revoked {
+        /// Its type.
+        kind: CredentialType,
         /// `revocation` or `suspension`.
         purpose: &'static str,
     },
     /// It breaks its schema, or the schema is not one we can check.
-    #[error("credential does not follow its schema `{url}`")]
+    #[error("`{kind}` does not follow its schema `{url}`")]
     Schema {
+        /// Its type.
+        kind: CredentialType,
         /// Where the schema is.
         url: Url,
         /// Why.
@@ -136,6 +194,28 @@ pub enum VerdictError {
     },
 }
 
+/// The earlier of two ends, `None` being none.
+fn earlier(a: Option<UnixMillis>, b: Option<UnixMillis>) -> Option<UnixMillis> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (one, other) => one.or(other),
+    }
+}
+
+/// An error with its causes, in one line.
+fn told_whole(error: &VerdictError) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
 fn told(unreadable: Option<&CredentialError>) -> String {
     unreadable.map(|error| format!("; one cannot be read: {error}")).unwrap_or_default()
 }
@@ -149,7 +229,7 @@ pub struct Question<'a> {
     pub audience: &'a Did,
     /// The present.
     pub now: UnixMillis,
-    /// What must be presented.
+    /// What counts.
     pub requirements: &'a [Requirement],
 }
 
@@ -162,72 +242,137 @@ pub fn decide(
     question: &Question<'_>,
     materials: &Materials,
 ) -> Result<Verdict, VerdictError> {
+    let carried = open(presentations, question.holder, question.audience, question.now)?;
+    judge(&carried, question.holder.id(), question.now, question.requirements, materials)
+}
+
+/// Checks the presentations of a holder, and takes the credentials out of them.
+///
+/// # Errors
+/// [`VerdictError::TooMany`] and [`VerdictError::Presentation`].
+pub fn open(
+    presentations: &[String],
+    holder: &DidDocument,
+    audience: &Did,
+    now: UnixMillis,
+) -> Result<Vec<Carried>, VerdictError> {
     if MAX_PRESENTATIONS < presentations.len() {
         return Err(VerdictError::TooMany);
     }
-    let mut round = Round { question, materials, needs: BTreeSet::new(), unreadable: None };
-    let mut found = Vec::new();
+    let mut carried = Vec::new();
     for (at, compact) in presentations.iter().enumerate() {
-        let position = at + 1;
-        let presented = vp::verify(compact, question.holder, question.audience, question.now)
-            .map_err(|source| VerdictError::Presentation { position, source })?;
-        for compact in &presented.credentials {
-            let Some(credential) = round.credential(compact)? else { continue };
-            if credential.profile != presented.profile {
-                return Err(VerdictError::Mixed { position });
-            }
-            found.push(credential);
-        }
+        let presented = vp::verify(compact, holder, audience, now)
+            .map_err(|source| VerdictError::Presentation { position: at + 1, source })?;
+        let profile = presented.profile;
+        carried.extend(presented.credentials.into_iter().map(|jwt| Carried { profile, jwt }));
+    }
+    Ok(carried)
+}
+
+/// Decides about credentials that `holder` presented before: they may have ended or been taken back since.
+///
+/// # Errors
+/// [`VerdictError`] is final for these credentials at this time.
+pub fn judge(
+    carried: &[Carried],
+    holder: &Did,
+    now: UnixMillis,
+    requirements: &[Requirement],
+    materials: &Materials,
+) -> Result<Verdict, VerdictError> {
+    let mut round = Round {
+        holder,
+        now,
+        requirements,
+        materials,
+        needs: BTreeSet::new(),
+        unreadable: None,
+        until: None,
+        set_aside: Vec::new(),
+    };
+    let mut found = Vec::new();
+    for one in carried {
+        found.extend(round.credential(one)?);
     }
     if !round.needs.is_empty() {
         return Ok(Verdict::Needs(round.needs));
     }
-    for Requirement { kind, issuers } in question.requirements {
+    for Requirement { kind, issuers, .. } in requirements.iter().filter(|one| one.demand == Demand::Required) {
         let meets = |credential: &Credential| credential.is_a(kind) && issuers.contains(&credential.issuer);
         if !found.iter().any(meets) {
             return Err(VerdictError::Missing { kind: kind.clone(), unreadable: round.unreadable });
         }
     }
-    Ok(Verdict::Satisfied(found))
+    Ok(Verdict::Satisfied(Good { credentials: found, until: round.until, set_aside: round.set_aside }))
 }
 
 /// One pass over the credentials, collecting what is missing.
 struct Round<'a> {
-    question: &'a Question<'a>,
+    holder: &'a Did,
+    now: UnixMillis,
+    requirements: &'a [Requirement],
     materials: &'a Materials,
     needs: BTreeSet<Need>,
     unreadable: Option<CredentialError>,
+    until: Option<UnixMillis>,
+    set_aside: Vec<String>,
 }
 
 impl<'a> Round<'a> {
     /// The credential if it counts and is known to be good; `None` if it does not count or something is missing.
-    fn credential(&mut self, compact: &str) -> Result<Option<Credential>, VerdictError> {
+    fn credential(&mut self, carried: &Carried) -> Result<Option<Credential>, VerdictError> {
         // What cannot even be read does not count; nor does what names an issuer nobody trusts for it.
-        let claimed = match vc::peek(compact) {
+        let claimed = match vc::peek(&carried.jwt) {
             Ok(claimed) => claimed,
             Err(error) => {
                 self.unreadable.get_or_insert(error);
                 return Ok(None);
             }
         };
-        let counts = |requirement: &Requirement| {
+        let counts = |requirement: &&Requirement| {
             claimed.types.contains(&requirement.kind) && requirement.issuers.contains(&claimed.issuer)
         };
-        if !self.question.requirements.iter().any(counts) {
-            return Ok(None);
+        let counting: Vec<&Requirement> = self.requirements.iter().filter(counts).collect();
+        let Some(first) = counting.first() else { return Ok(None) };
+        let is_required = counting.iter().any(|requirement| requirement.demand == Demand::Required);
+        match self.checked(carried, &claimed.issuer, &first.kind) {
+            Err(error) if !is_required => {
+                self.set_aside.push(told_whole(&error));
+                Ok(None)
+            }
+            checked => checked,
         }
-        let Some(document) = self.document(&claimed.issuer)? else { return Ok(None) };
-        let credential = vc::verify(compact, document).map_err(VerdictError::Credential)?;
-        if credential.subject != *self.question.holder.id() {
-            return Err(VerdictError::Subject { found: credential.subject });
+    }
+
+    fn checked(
+        &mut self,
+        carried: &Carried,
+        issuer: &Did,
+        kind: &CredentialType,
+    ) -> Result<Option<Credential>, VerdictError> {
+        let Some(document) = self.document(issuer)? else { return Ok(None) };
+        let bad = |source| VerdictError::Credential { kind: kind.clone(), source };
+        let credential = vc::verify(&carried.jwt, document).map_err(bad)?;
+        if credential.profile != carried.profile {
+            return Err(VerdictError::Mixed { kind: kind.clone() });
         }
-        credential.check_time(self.question.now)?;
+        if credential.subject != *self.holder {
+            return Err(VerdictError::Subject { kind: kind.clone(), found: credential.subject });
+        }
+        credential.check_time(self.now).map_err(|source| VerdictError::Validity { kind: kind.clone(), source })?;
         let mut known = true;
+        let mut until = credential.valid_until;
         for entry in &credential.status {
-            known &= self.status(entry, document)?;
+            match self.status(entry, document, kind)? {
+                Some(window) => until = earlier(until, window.until),
+                None => known = false,
+            }
         }
         for url in &credential.schemas {
-            known &= self.schema(url, &credential)?;
+            known &= self.schema(url, &credential, kind)?;
+        }
+        if known {
+            self.until = earlier(self.until, until);
         }
         Ok(known.then_some(credential))
     }
@@ -244,8 +389,13 @@ impl<'a> Round<'a> {
         }
     }
 
-    /// Whether the status is known; it is clear then.
-    fn status(&mut self, entry: &StatusEntry, issuer: &DidDocument) -> Result<bool, VerdictError> {
+    /// How long the list is valid that says the status is clear; `None` if the list is missing.
+    fn status(
+        &mut self,
+        entry: &StatusEntry,
+        issuer: &DidDocument,
+        kind: &CredentialType,
+    ) -> Result<Option<Window>, VerdictError> {
         let compact = match self.materials.lists.get(&entry.list) {
             Some(Ok(compact)) => compact,
             Some(Err(reason)) => {
@@ -253,23 +403,24 @@ impl<'a> Round<'a> {
             }
             None => {
                 self.needs.insert(Need::List(entry.list.clone()));
-                return Ok(false);
+                return Ok(None);
             }
         };
         // Verified with the document of the credential's issuer: a list of anybody else does not pass.
         let bad = |reason: String| VerdictError::List { url: entry.list.clone(), reason };
         let (subject, window) = vc::verify_list(compact, issuer).map_err(|error| bad(error.to_string()))?;
-        if !window.holds(self.question.now) {
+        if !window.holds(self.now) {
             return Err(bad("it is not valid now".to_owned()));
         }
-        let list = StatusList::parse(&subject).map_err(VerdictError::Status)?;
-        if list.is_set(entry).map_err(VerdictError::Status)? {
-            return Err(VerdictError::Revoked { purpose: entry.purpose.name() });
+        let unknown = |source| VerdictError::Status { kind: kind.clone(), source };
+        let list = StatusList::parse(&subject).map_err(unknown)?;
+        if list.is_set(entry).map_err(unknown)? {
+            return Err(VerdictError::Revoked { kind: kind.clone(), purpose: entry.purpose.name() });
         }
-        Ok(true)
+        Ok(Some(window))
     }
 
-    fn schema(&mut self, url: &Url, credential: &Credential) -> Result<bool, VerdictError> {
+    fn schema(&mut self, url: &Url, credential: &Credential, kind: &CredentialType) -> Result<bool, VerdictError> {
         let bytes = match self.materials.schemas.get(url) {
             Some(Ok(bytes)) => bytes,
             Some(Err(reason)) => {
@@ -281,7 +432,8 @@ impl<'a> Round<'a> {
             }
         };
         let checked = Schema::parse(bytes).and_then(|schema| schema.check(&credential.subject_json()));
-        checked.map_err(|error| VerdictError::Schema { url: url.clone(), source: Box::new(error) })?;
+        let bad = |error| VerdictError::Schema { kind: kind.clone(), url: url.clone(), source: Box::new(error) };
+        checked.map_err(bad)?;
         Ok(true)
     }
 }

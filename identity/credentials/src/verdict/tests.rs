@@ -115,7 +115,11 @@ fn materials(list: Option<String>) -> Materials {
 }
 
 fn ask_at(presentations: &[String], materials: &Materials, now: UnixMillis) -> Result<Verdict, VerdictError> {
-    let requirements = [Requirement { kind: "MembershipCredential".parse().unwrap(), issuers: [did("issuer")].into() }];
+    let requirements = [Requirement {
+        kind: "MembershipCredential".parse().unwrap(),
+        issuers: [did("issuer")].into(),
+        demand: Demand::Required,
+    }];
     let (holder, audience) = (document("holder"), did("verifier"));
     let question = Question { holder: &holder, audience: &audience, now, requirements: &requirements };
     decide(presentations, &question, materials)
@@ -131,8 +135,9 @@ fn a_good_presentation_satisfies_in_both_profiles() {
     for profile in Profile::ALL {
         let wish = Wish { profile, index: Some(8), ..GOOD };
         let materials = materials(Some(list_of("issuer", |_| {})));
-        let Ok(Verdict::Satisfied(credentials)) = verdict(&wish, &materials) else { panic!("{profile:?}") };
-        assert_eq!(credentials.len(), 1);
+        let Ok(Verdict::Satisfied(good)) = verdict(&wish, &materials) else { panic!("{profile:?}") };
+        assert_eq!(good.credentials.len(), 1);
+        assert_eq!(good.until, Some(NOW.plus_millis(HOUR_MS)));
     }
 }
 
@@ -153,7 +158,9 @@ fn it_says_what_it_needs_and_nothing_for_what_would_not_count() {
     assert_eq!(junk.map_err(|error| error.to_string()), Err(expected.to_owned()));
     let extra =
         presented(Profile::Vc20, &[&credential(&GOOD), &credential(&Wish { issuer: "nobody", ..GOOD }), "junk"]);
-    assert!(matches!(ask_at(&[extra], &materials(None), NOW), Ok(Verdict::Satisfied(found)) if found.len() == 1));
+    assert!(
+        matches!(ask_at(&[extra], &materials(None), NOW), Ok(Verdict::Satisfied(found)) if found.credentials.len() == 1)
+    );
 }
 
 #[test]
@@ -163,12 +170,20 @@ fn credentials_that_do_not_hold_are_refused() {
         (
             Wish { subject: "thief", ..GOOD },
             list(),
-            "credential is about `did:web:thief.example`, not about its holder",
+            "`MembershipCredential` is about `did:web:thief.example`, not about its holder",
         ),
-        (Wish { until: -31_000, from: -HOUR_MS, ..GOOD }, list(), "credential expired at 2026-11-21T23:59:29.000Z"),
-        (Wish { from: 31_000, ..GOOD }, list(), "credential is not valid before 2026-11-22T00:00:31.000Z"),
-        (Wish { index: Some(9), ..GOOD }, list(), "credential has status `revocation`"),
-        (Wish { index: Some(131_072), ..GOOD }, list(), "credential status cannot be known"),
+        (
+            Wish { until: -31_000, from: -HOUR_MS, ..GOOD },
+            list(),
+            "`MembershipCredential`: credential expired at 2026-11-21T23:59:29.000Z",
+        ),
+        (
+            Wish { from: 31_000, ..GOOD },
+            list(),
+            "`MembershipCredential`: credential is not valid before 2026-11-22T00:00:31.000Z",
+        ),
+        (Wish { index: Some(9), ..GOOD }, list(), "`MembershipCredential` has status `revocation`"),
+        (Wish { index: Some(131_072), ..GOOD }, list(), "the status of `MembershipCredential` cannot be known"),
         (
             Wish { index: Some(8), ..GOOD },
             self::materials(Some(list_of("thief", |_| {}))),
@@ -179,7 +194,7 @@ fn credentials_that_do_not_hold_are_refused() {
             self::materials(Some(list_of("issuer", |list| {
                 drop(list.insert("statusPurpose".into(), json!("suspension")))
             }))),
-            "credential status cannot be known",
+            "the status of `MembershipCredential` cannot be known",
         ),
         (
             Wish { index: Some(8), ..GOOD },
@@ -255,7 +270,7 @@ fn presentations_that_do_not_hold_are_refused() {
     assert_eq!(signed("holder", "gone", "vp+jwt", &|_| {}), "presentation is not an acceptable jws");
     let mixed = presented(Profile::Vc11, &[&good]);
     let mixed = ask_at(&[mixed], &materials(None), NOW).map_err(|error| error.to_string());
-    assert_eq!(mixed, Err("presentation 1 mixes profiles".to_owned()));
+    assert_eq!(mixed, Err("`MembershipCredential` was presented in another profile than its own".to_owned()));
     let many = vec![presented(Profile::Vc20, &[]); MAX_PRESENTATIONS + 1];
     assert!(matches!(ask_at(&many, &materials(None), NOW), Err(VerdictError::TooMany)));
     let full = vec![good.as_str(); vp::MAX_CREDENTIALS + 1];
@@ -295,4 +310,45 @@ fn a_schema_is_asked_for_and_decides() {
     }
     materials.schemas = BTreeMap::from([(url, Err("too large".to_owned()))]);
     assert!(matches!(ask_at(&presented, &materials, NOW), Err(VerdictError::Unavailable { .. })));
+}
+
+#[test]
+fn a_bad_credential_that_is_only_accepted_is_set_aside() {
+    let requirement =
+        |kind: &str, demand| Requirement { kind: kind.parse().unwrap(), issuers: [did("issuer")].into(), demand };
+    let requirements =
+        [requirement("MembershipCredential", Demand::Required), requirement("AuditorCredential", Demand::Accepted)];
+    let auditor = |index| credential(&Wish { kind: "AuditorCredential", index: Some(index), ..GOOD });
+    let (holder, audience) = (document("holder"), did("verifier"));
+    let question = Question { holder: &holder, audience: &audience, now: NOW, requirements: &requirements };
+    let decided = |index| {
+        let presented = presented(Profile::Vc20, &[&credential(&GOOD), &auditor(index)]);
+        match decide(&[presented], &question, &materials(Some(list_of("issuer", |_| {})))) {
+            Ok(Verdict::Satisfied(good)) => (good.credentials.len(), good.set_aside),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(decided(8), (2, Vec::new()));
+    assert_eq!(decided(9), (1, vec!["`AuditorCredential` has status `revocation`".to_owned()]));
+}
+
+#[test]
+fn what_was_presented_can_be_judged_again_later() {
+    let held = credential(&Wish { index: Some(9), until: 3 * HOUR_MS, ..GOOD });
+    let presented = presented(Profile::Vc20, &[&held]);
+    let carried = open(&[presented], &document("holder"), &did("verifier"), NOW).unwrap();
+    let requirements = [Requirement {
+        kind: "MembershipCredential".parse().unwrap(),
+        issuers: [did("issuer")].into(),
+        demand: Demand::Required,
+    }];
+    let clear = |list: &mut serde_json::Map<String, Value>| {
+        *list = StatusList::new(StatusKind::Bitstring, Purpose::Revocation, 0).to_json();
+    };
+    let again = |list| judge(&carried, &did("holder"), NOW, &requirements, &materials(Some(list)));
+    assert!(matches!(again(list_of("issuer", clear)), Ok(Verdict::Satisfied(_))));
+    let revoked = again(list_of("issuer", |_| {})).unwrap_err().to_string();
+    assert_eq!(revoked, "`MembershipCredential` has status `revocation`");
+    let other = judge(&carried, &did("thief"), NOW, &requirements, &materials(Some(list_of("issuer", clear))));
+    assert!(matches!(other, Err(VerdictError::Subject { .. })));
 }
