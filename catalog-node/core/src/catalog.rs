@@ -79,14 +79,21 @@ impl Catalog {
         self.entries.is_empty()
     }
 
-    /// One page of the entries for which all conditions and `visible` hold.
+    /// One page of the entries of which `seen` shows something and for which, as shown, all conditions hold.
+    ///
+    /// `seen` gives the entry itself, or the part of it that whoever asks may see: fewer offers, fewer fields. Conditions
+    /// are tried on that part, so that what is not shown decides nothing.
     ///
     /// Paging is by key: an entry that stays in the catalogue is on exactly one page, whatever is added or removed
     /// between two pages.
     ///
     /// # Errors
     /// [`SearchError::CursorOfOtherQuery`].
-    pub fn search(&self, query: &Query, visible: impl Fn(&Dataset) -> bool) -> Result<Page, SearchError> {
+    pub fn search(
+        &self,
+        query: &Query,
+        seen: impl Fn(&Arc<Dataset>) -> Option<Arc<Dataset>>,
+    ) -> Result<Page, SearchError> {
         let fingerprint = query.fingerprint();
         let start = match query.after() {
             None => Bound::Unbounded,
@@ -100,8 +107,12 @@ impl Catalog {
                 let next = last.map(|id| Cursor::new(fingerprint, id));
                 return Ok(Page { datasets, next });
             }
-            if query.holds(&entry.dataset, &entry.haystack) && visible(&entry.dataset) {
-                datasets.push(Arc::clone(&entry.dataset));
+            // A condition that holds for a part holds for the whole.
+            if query.holds(&entry.dataset, &entry.haystack)
+                && let Some(part) = seen(&entry.dataset)
+                && (Arc::ptr_eq(&part, &entry.dataset) || query.holds(&part, &entry.haystack))
+            {
+                datasets.push(part);
             }
             last = Some(id.as_str());
         }

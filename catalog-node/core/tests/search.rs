@@ -34,7 +34,7 @@ fn catalog() -> Catalog {
 
 fn found(property: &str, operator: &str, values: &[&str]) -> String {
     let query = Query::new(vec![Filter::new(property, operator, values).unwrap()], 10, None).unwrap();
-    let page = catalog().search(&query, |_| true).unwrap();
+    let page = catalog().search(&query, |dataset| Some(dataset.clone())).unwrap();
     assert_eq!(page.next, None);
     page.datasets.iter().map(|dataset| dataset.id.as_str()).collect()
 }
@@ -94,17 +94,17 @@ fn an_entry_needs_an_offer_a_distribution_and_a_name() {
 #[test]
 fn an_invisible_entry_is_on_no_page() {
     let query = Query::new(Vec::new(), 10, None).unwrap();
-    let page = catalog().search(&query, |dataset| dataset.id != "b").unwrap();
+    let page = catalog().search(&query, |dataset| (dataset.id != "b").then(|| dataset.clone())).unwrap();
     assert_eq!(page.datasets.len(), 2);
 }
 
 #[test]
 fn a_cursor_of_another_query_or_damaged_is_refused() {
-    let first = catalog().search(&Query::new(Vec::new(), 1, None).unwrap(), |_| true).unwrap();
+    let first = catalog().search(&Query::new(Vec::new(), 1, None).unwrap(), |dataset| Some(dataset.clone())).unwrap();
     let text = first.next.unwrap().to_text();
     let cursor = Cursor::from_text(&text).unwrap();
     let other = Query::new(vec![Filter::new("id", "=", &["a"]).unwrap()], 1, Some(cursor)).unwrap();
-    assert_eq!(catalog().search(&other, |_| true), Err(SearchError::CursorOfOtherQuery));
+    assert_eq!(catalog().search(&other, |dataset| Some(dataset.clone())), Err(SearchError::CursorOfOtherQuery));
     for index in 0..text.len() {
         let mut damaged = text.clone();
         let letter = if &text[index..=index] == "x" { "y" } else { "x" };
@@ -126,7 +126,7 @@ proptest! {
         let mut seen = Vec::new();
         let mut after = None;
         loop {
-            let page = catalog.search(&Query::new(Vec::new(), limit, after).unwrap(), |_| true).unwrap();
+            let page = catalog.search(&Query::new(Vec::new(), limit, after).unwrap(), |dataset| Some(dataset.clone())).unwrap();
             seen.extend(page.datasets.iter().map(|dataset| dataset.id.clone()));
             let Some(next) = page.next else { break };
             after = Some(Cursor::from_text(&next.to_text()).unwrap());

@@ -67,9 +67,9 @@ pub struct Init {
     /// Further roots to trust when calling peers, PEM
     #[arg(long, value_name = "FILE", requires = "tls_certificate")]
     tls_extra_roots: Option<PathBuf>,
-    /// Description of the data space to join: TOML that its operator publishes
-    #[arg(long, value_name = "FILE")]
-    space: Option<PathBuf>,
+    /// Description of a data space to join: TOML that its operator publishes; may be repeated
+    #[arg(long = "space", value_name = "FILE")]
+    spaces: Vec<PathBuf>,
     /// Suite of the signing key
     #[arg(long, value_enum, default_value = "ed25519")]
     suite: SuiteName,
@@ -143,7 +143,7 @@ pub fn run(globals: &Globals, wish: &Init) -> Outcome {
         flight_url: wish.flight_url.clone(),
         insecure_loopback: wish.insecure_loopback,
         tls,
-        space: wish.space.as_deref().map(read_space).transpose()?,
+        spaces: wish.spaces.iter().map(|path| read_space(path)).collect::<Outcome<_>>()?,
         suite: wish.suite.into(),
         passphrase_file: wish
             .passphrase_file
@@ -158,7 +158,7 @@ pub fn run(globals: &Globals, wish: &Init) -> Outcome {
     Ok(())
 }
 
-fn read_space(path: &Path) -> Outcome<Space> {
+pub fn read_space(path: &Path) -> Outcome<Space> {
     let bytes = read_file(path, Space::MAX_FILE_BYTES)?;
     let text =
         String::from_utf8(bytes).map_err(|_| Failure::invalid(format_args!("`{}` is not UTF-8", path.display())))?;

@@ -103,6 +103,9 @@ pub struct AgreementRow {
     /// The agreement it took the place of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renews: Option<String>,
+    /// The spaces in one of which the consumer must be to use it; the provider's view.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spaces: Vec<String>,
 }
 
 impl AgreementRow {
@@ -248,6 +251,12 @@ impl Agreements {
         streams.retain(|_, streams| 0 < streams.standing.receiver_count());
         let new = || Streams { agreement: agreement.to_owned(), standing: watch::channel(StreamStanding::Live).0 };
         streams.entry(transfer.to_owned()).or_insert_with(new).standing.subscribe()
+    }
+
+    /// The running streams of a transfer, if there are any: through it their end is heard, and theirs is told.
+    pub fn streams_of(&self, transfer: &str) -> Option<watch::Sender<StreamStanding>> {
+        let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        streams.get(transfer).map(|streams| streams.standing.clone())
     }
 
     /// Ends every running stream under this agreement.

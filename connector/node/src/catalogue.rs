@@ -1,7 +1,8 @@
 //! The catalogue this node shows to others (DSP 2025-1, "Catalog Protocol").
 
+use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, Weak};
 
 use serde_json::Value;
 use shuyu_base::{Did, UnixMillis};
@@ -10,8 +11,10 @@ use shuyu_policy::{DataPlan, Policy, PolicyKind};
 use shuyu_wire::dsp::{CallbackUrl, Catalog, CatalogEntry, CatalogRequest, DataService, rules_digest};
 use shuyu_wire::odrl;
 
+use crate::claims::space::Viewer;
+use crate::clock;
 use crate::exchange::handover::Format;
-use crate::holdings::{Asset, Holdings, parse_policy};
+use crate::holdings::{Asset, Holdings, Rule, parse_policy};
 use crate::problem::Problem;
 
 /// Entries of a page when the caller names no limit.
@@ -28,8 +31,18 @@ pub struct Catalogue {
 #[derive(Default)]
 struct Shown {
     index: Index,
-    /// The offers of each dataset as they are shown.
-    policies: HashMap<String, Vec<Value>>,
+    /// The offers of each dataset as they are shown, in the order of its offers in the index.
+    offers: HashMap<String, Vec<ShownOffer>>,
+    /// Who sees offers, each rule once: an answer tries each at most once, whatever the number of offers.
+    rules: HashMap<String, Weak<Rule>>,
+}
+
+/// An offer as it is shown.
+struct ShownOffer {
+    policy: Value,
+    /// The columns that it shows.
+    columns: BTreeSet<String>,
+    rule: Arc<Rule>,
 }
 
 /// A page of the catalogue and where the next one starts.
@@ -53,20 +66,27 @@ impl Catalogue {
         Ok(this)
     }
 
-    /// A page of what is offered.
+    /// A page of what is offered to this viewer.
     ///
     /// # Errors
     /// 400 for a bad limit or cursor.
-    pub fn page(&self, request: CatalogRequest, limit: Option<usize>, after: Option<Cursor>) -> Result<Page, Problem> {
+    pub fn page(
+        &self,
+        viewer: &Viewer,
+        request: CatalogRequest,
+        limit: Option<usize>,
+        after: Option<Cursor>,
+    ) -> Result<Page, Problem> {
         let bad = |error: &dyn std::error::Error| Problem::invalid(error.to_string());
         let query = Query::new(request.filters, limit.unwrap_or(DEFAULT_LIMIT), after).map_err(|error| bad(&error))?;
         let shown = self.shown()?;
-        let page = shown.index.search(&query, |_| true).map_err(|error| bad(&error))?;
+        let sight = Sight::of(&shown, viewer);
+        let page = shown.index.search(&query, |dataset| sight.part(dataset)).map_err(|error| bad(&error))?;
         let catalog = Catalog {
             id: format!("{}#catalog", self.own),
             participant_id: self.own.to_string(),
             services: vec![self.service.clone()],
-            entries: page.datasets.iter().map(|dataset| shown.entry(dataset)).collect(),
+            entries: page.datasets.iter().map(|dataset| sight.entry(dataset)).collect(),
         };
         Ok(Page { catalog, next: page.next })
     }
@@ -74,11 +94,13 @@ impl Catalogue {
     /// One dataset as JSON.
     ///
     /// # Errors
-    /// 404 if it is not offered.
-    pub fn dataset(&self, id: &str) -> Result<Value, Problem> {
+    /// 404 if it is not offered to this viewer.
+    pub fn dataset(&self, viewer: &Viewer, id: &str) -> Result<Value, Problem> {
         let shown = self.shown()?;
-        let dataset = shown.index.get(id).ok_or_else(|| Problem::not_found("dataset", id))?;
-        Ok(shown.entry(dataset).encode(&self.service))
+        let sight = Sight::of(&shown, viewer);
+        let dataset = shown.index.get(id).and_then(|dataset| sight.part(dataset));
+        let dataset = dataset.ok_or_else(|| Problem::not_found("dataset", id))?;
+        Ok(sight.entry(&dataset).encode(&self.service))
     }
 
     /// What is shown, after all changes so far.
@@ -98,8 +120,9 @@ impl Catalogue {
     /// Looks at an asset again. One that cannot be shown is left out, and stops no other.
     fn show(&self, shown: &mut Shown, id: &str) -> Result<(), Problem> {
         shown.index.remove(id);
-        shown.policies.remove(id);
-        let entry = match self.entry(id) {
+        shown.offers.remove(id);
+        shown.rules.retain(|_, rule| 0 < rule.strong_count());
+        let (dataset, offers) = match self.entry(id, &mut shown.rules) {
             Ok(Some(entry)) => entry,
             Ok(None) => return Ok(()),
             Err(problem) if problem.status.is_server_error() => return Err(problem),
@@ -108,37 +131,42 @@ impl Catalogue {
                 return Ok(());
             }
         };
-        match shown.index.insert(entry.dataset) {
-            Ok(()) => drop(shown.policies.insert(id.to_owned(), entry.policies)),
+        match shown.index.insert(dataset) {
+            Ok(()) => drop(shown.offers.insert(id.to_owned(), offers)),
             Err(error) => tracing::error!(asset = %id, %error, "the asset cannot be shown in the catalogue"),
         }
         Ok(())
     }
 
     /// An asset as it is shown, if it is offered.
-    fn entry(&self, id: &str) -> Result<Option<CatalogEntry>, Problem> {
+    fn entry(
+        &self,
+        id: &str,
+        rules: &mut HashMap<String, Weak<Rule>>,
+    ) -> Result<Option<(Dataset, Vec<ShownOffer>)>, Problem> {
         let offers = self.holdings.offers_of(id)?;
         if offers.is_empty() {
             return Ok(None);
         }
         let asset = self.holdings.asset(id)?;
-        let (mut found, mut policies) = (Vec::new(), Vec::new());
-        let mut shown = BTreeSet::new();
+        let (mut found, mut shown) = (Vec::new(), Vec::new());
         for offer in offers {
+            let rule = shared(rules, self.holdings.rule_of(&offer)?);
             let mut policy = parse_policy(&self.holdings.policy(&offer.policy)?.policy)?;
             policy.uid.clone_from(&offer.id);
             policy.kind = PolicyKind::Offer;
             (policy.target, policy.assignee) = (None, None);
             policy.assigner = Some(self.own.clone());
             let json = odrl::to_json(&policy);
-            shown.extend(visible_columns(&asset, &policy));
+            let columns = visible_columns(&asset, &policy);
             let policy_digest = rules_digest(&json).map_err(|error| Problem::invalid(error.to_string()))?;
             found.push(OfferRef { id: offer.id, policy_digest });
-            policies.push(json);
+            shown.push(ShownOffer { policy: json, columns, rule });
         }
-        let columns = asset.schema.iter().filter(|column| shown.contains(&column.name));
+        let columns =
+            asset.schema.iter().filter(|column| shown.iter().any(|offer| offer.columns.contains(&column.name)));
         let fields = columns.map(|column| Field { name: column.name.clone(), kind: column.kind.clone() }).collect();
-        Ok(Some(CatalogEntry { dataset: self.describe(asset, found, fields), policies }))
+        Ok(Some((self.describe(asset, found, fields), shown)))
     }
 
     fn describe(&self, asset: Asset, offers: Vec<OfferRef>, fields: Vec<Field>) -> Dataset {
@@ -157,10 +185,61 @@ impl Catalogue {
     }
 }
 
-impl Shown {
+/// The rule of this name that is known already, or this one.
+fn shared(rules: &mut HashMap<String, Weak<Rule>>, rule: Rule) -> Arc<Rule> {
+    let name = rule.name();
+    if let Some(known) = rules.get(&name).and_then(Weak::upgrade) {
+        return known;
+    }
+    let rule = Arc::new(rule);
+    rules.insert(name, Arc::downgrade(&rule));
+    rule
+}
+
+/// What one viewer sees, for the time of one answer.
+struct Sight<'a> {
+    shown: &'a Shown,
+    viewer: &'a Viewer,
+    now: UnixMillis,
+    /// Rules tried so far, by where they are.
+    tried: RefCell<HashMap<*const Rule, bool>>,
+}
+
+impl<'a> Sight<'a> {
+    fn of(shown: &'a Shown, viewer: &'a Viewer) -> Self {
+        Self { shown, viewer, now: clock::now(), tried: RefCell::default() }
+    }
+
+    fn admits(&self, rule: &Arc<Rule>) -> bool {
+        let mut tried = self.tried.borrow_mut();
+        *tried.entry(Arc::as_ptr(rule)).or_insert_with(|| rule.admits(self.viewer, self.now))
+    }
+
+    /// The offers of a dataset that the viewer sees.
+    fn offers(&self, id: &str) -> impl Iterator<Item = (bool, &'a ShownOffer)> {
+        self.shown.offers.get(id).into_iter().flatten().map(|offer| (self.admits(&offer.rule), offer))
+    }
+
+    /// A dataset as the viewer sees it; `None` if it sees no offer of it.
+    fn part(&self, dataset: &Arc<Dataset>) -> Option<Arc<Dataset>> {
+        let seen: Vec<(bool, &ShownOffer)> = self.offers(&dataset.id).collect();
+        if seen.iter().all(|(admits, _)| *admits) {
+            return (!seen.is_empty()).then(|| Arc::clone(dataset));
+        }
+        let refs = dataset.offers.iter().zip(&seen).filter(|(_, (admits, _))| *admits);
+        let offers: Vec<OfferRef> = refs.map(|(offer, _)| offer.clone()).collect();
+        if offers.is_empty() {
+            return None;
+        }
+        let shows = |field: &&Field| seen.iter().any(|(admits, offer)| *admits && offer.columns.contains(&field.name));
+        let fields = dataset.fields.iter().filter(shows).cloned().collect();
+        Some(Arc::new(Dataset { offers, fields, ..(**dataset).clone() }))
+    }
+
+    /// The entry of what [`Sight::part`] gave.
     fn entry(&self, dataset: &Dataset) -> CatalogEntry {
-        let policies = self.policies.get(&dataset.id).cloned().unwrap_or_default();
-        CatalogEntry { dataset: dataset.clone(), policies }
+        let seen = self.offers(&dataset.id).filter(|(admits, _)| *admits);
+        CatalogEntry { dataset: dataset.clone(), policies: seen.map(|(_, offer)| offer.policy.clone()).collect() }
     }
 }
 
@@ -190,6 +269,8 @@ mod tests {
             id: format!("offer-of-{id}"),
             asset: id.to_owned(),
             policy: "open".to_owned(),
+            access: None,
+            spaces: Vec::new(),
             approve: Approve::Auto,
             definition: None,
         };
@@ -202,10 +283,14 @@ mod tests {
         CatalogRequest::decode(&message).unwrap()
     }
 
+    fn stranger() -> Viewer {
+        Viewer { did: "did:web:stranger.example".parse().unwrap(), standing: None }
+    }
+
     fn all(catalogue: &Catalogue, limit: usize) -> Vec<String> {
         let (mut ids, mut after) = (Vec::new(), None);
         loop {
-            let page = catalogue.page(request(json!([])), Some(limit), after).unwrap();
+            let page = catalogue.page(&stranger(), request(json!([])), Some(limit), after).unwrap();
             assert!(page.catalog.entries.iter().all(|entry| entry.policies.len() == entry.dataset.offers.len()));
             ids.extend(page.catalog.entries.into_iter().map(|entry| entry.dataset.id));
             match page.next {
@@ -243,14 +328,14 @@ mod tests {
             assert_eq!(all(&catalogue, limit), wanted, "{limit}");
         }
         assert_eq!(holdings.offers_of("asset-00").unwrap().len(), 1);
-        assert_eq!(catalogue.dataset("asset-003").unwrap()["hasPolicy"].as_array().map(Vec::len), Some(2));
+        assert_eq!(catalogue.dataset(&stranger(), "asset-003").unwrap()["hasPolicy"].as_array().map(Vec::len), Some(2));
 
         holdings.remove_offer("second").await.unwrap();
         assert_eq!(all(&catalogue, 100), wanted, "one offer is left");
         holdings.remove_offer("offer-of-asset-003").await.unwrap();
         wanted.retain(|id| id != "asset-003");
         assert_eq!(all(&catalogue, 100), wanted);
-        assert_eq!(catalogue.dataset("asset-003").unwrap_err().status, axum::http::StatusCode::NOT_FOUND);
+        assert_eq!(catalogue.dataset(&stranger(), "asset-003").unwrap_err().status, axum::http::StatusCode::NOT_FOUND);
         // What a later start finds in the store is the same.
         drop(holdings);
         let again = Catalogue::open(own, Holdings::new(store), root).unwrap();

@@ -1,7 +1,7 @@
 //! The Decentralized Claims Protocol 1.0 in its three roles.
 //!
 //! In scope: the owner's [wallet] with the [credential service](service) and the [token endpoint](tokens) in front of it,
-//! the [issuer] with its service, and the [gate of a space](space) that asks callers for their credentials. Out of scope:
+//! the [issuer] with its service, and the [spaces](space) that ask callers for their credentials. Out of scope:
 //! what credentials, presentations and lists mean; that is decided without clock or network in `shuyu-credentials`.
 
 pub mod issuer;

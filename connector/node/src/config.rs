@@ -5,8 +5,14 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use shuyu_base::Did;
-use shuyu_credentials::verdict::Requirement;
 use shuyu_resolver::{Network, ParseNetworkError};
+
+mod space;
+
+pub use space::{FieldError, Require, Space, SpaceTerms, TrustRoot, Witnesses};
+
+/// Most data spaces of one node.
+pub const MAX_SPACES: usize = 16;
 
 /// Name of the configuration file in a node directory.
 pub const FILE_NAME: &str = "shuyu.toml";
@@ -69,9 +75,13 @@ pub struct Config {
     /// Bounds of one query and of the spool.
     #[serde(default)]
     pub limits: Limits,
-    /// The data space this node belongs to; without it, any node that proves its DID may speak with this one.
+    /// The data space this node belongs to, where it is one: `[space]` is one entry of `spaces`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub space: Option<Space>,
+    /// The data spaces this node belongs to, at most 16; without any, every node that proves its DID may speak with this
+    /// one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spaces: Vec<Space>,
     /// Refuse agreements that the other party does not sign. A peer whose DID document names an evidence ledger must sign in
     /// any case; without this, connectors of other makes may conclude agreements that carry our signature alone.
     #[serde(default)]
@@ -101,65 +111,6 @@ pub struct Public {
     pub url: String,
     /// Root of the Flight socket, for example `grpc+tls://data.city.example:7103`.
     pub flight_url: String,
-}
-
-/// A data space: what its members must show each other.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Space {
-    /// A name for people.
-    pub name: String,
-    /// What a caller must present, all of it; 1 to 16 entries. This node presents the same types to others.
-    pub require: Vec<Require>,
-}
-
-/// A credential that members of a space have.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Require {
-    /// Its type, for example `MembershipCredential`.
-    pub r#type: String,
-    /// DIDs of those who may issue it; 1 to 64.
-    pub issuers: Vec<String>,
-}
-
-impl Space {
-    /// Largest description of a space, in bytes.
-    pub const MAX_FILE_BYTES: u64 = 64 * 1024;
-
-    /// Reads the published description of a space: TOML with the members of the `[space]` table. `path` is for messages.
-    ///
-    /// # Errors
-    /// [`ConfigError`] names the file and the line, or the key.
-    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let space: Self = toml::from_str(text).map_err(|error| ConfigError::Parse {
-            path: path.to_owned(),
-            reason: error.to_string().trim_end().to_owned(),
-        })?;
-        space.requirements()?;
-        Ok(space)
-    }
-
-    /// The requirements as values.
-    ///
-    /// # Errors
-    /// [`ConfigError::Value`] for `space.require`.
-    pub fn requirements(&self) -> Result<Vec<Requirement>, ConfigError> {
-        let bad = |reason: String| ConfigError::Value { key: "space.require", reason };
-        if !(1..=16).contains(&self.require.len()) {
-            return Err(bad("must have 1 to 16 entries".to_owned()));
-        }
-        let one = |require: &Require| {
-            let kind = require.r#type.parse().map_err(|error| bad(format!("`{}`: {error}", require.r#type)))?;
-            if !(1..=64).contains(&require.issuers.len()) {
-                return Err(bad(format!("`{kind}` must have 1 to 64 issuers")));
-            }
-            let issuers =
-                require.issuers.iter().map(|did| did.parse().map_err(|error| bad(format!("`{did}`: {error}"))));
-            Ok(Requirement { kind, issuers: issuers.collect::<Result<_, _>>()? })
-        };
-        self.require.iter().map(one).collect()
-    }
 }
 
 /// PEM files.
@@ -238,6 +189,9 @@ pub struct Limits {
     pub max_requests: usize,
     /// Negotiations, and as many transfers, that may be open with one peer for it to open another.
     pub max_open_per_peer: usize,
+    /// How long what is known of a peer's credentials, and a status list, is believed before it is looked at again, in
+    /// seconds, 1 to 300: a revocation is unknown for at most so long.
+    pub credentials_ttl_s: u64,
 }
 
 impl Default for Limits {
@@ -249,6 +203,7 @@ impl Default for Limits {
             spool_ttl_s: 3600,
             max_requests: 512,
             max_open_per_peer: 1000,
+            credentials_ttl_s: 60,
         }
     }
 }
@@ -276,6 +231,14 @@ pub enum ConfigError {
         path: PathBuf,
         /// Line, column and key.
         reason: String,
+    },
+    /// The description of a space cannot be used.
+    #[error("`{at}`: {source}")]
+    Space {
+        /// The file, or the place in the configuration.
+        at: String,
+        /// The field.
+        source: FieldError,
     },
     /// A value is well-formed and cannot be used.
     #[error("configuration key `{key}`: {reason}")]
@@ -320,6 +283,33 @@ impl Config {
             .map_err(|error| ConfigError::Value { key: "allow-networks", reason: error.to_string() })
     }
 
+    /// The spaces this node belongs to.
+    pub fn all_spaces(&self) -> impl Iterator<Item = &Space> {
+        self.space.iter().chain(&self.spaces)
+    }
+
+    /// The spaces as values.
+    ///
+    /// # Errors
+    /// [`ConfigError::Space`] names the space and the field; [`ConfigError::Value`] for `spaces`.
+    pub fn space_terms(&self) -> Result<Vec<SpaceTerms>, ConfigError> {
+        let mut all: Vec<SpaceTerms> = Vec::new();
+        let places = self.space.iter().map(|_| "space".to_owned());
+        let places = places.chain((0..self.spaces.len()).map(|at| format!("spaces[{at}]")));
+        for (space, at) in self.all_spaces().zip(places) {
+            let terms = space.terms().map_err(|source| ConfigError::Space { at, source })?;
+            if all.iter().any(|known| known.name == terms.name) {
+                let reason = format!("there are two with the name `{}`", terms.name);
+                return Err(ConfigError::Value { key: "spaces", reason });
+            }
+            all.push(terms);
+        }
+        if MAX_SPACES < all.len() {
+            return Err(ConfigError::Value { key: "spaces", reason: format!("at most {MAX_SPACES}") });
+        }
+        Ok(all)
+    }
+
     /// Whether the node has this role.
     pub fn has(&self, role: Role) -> bool {
         self.roles.contains(&role)
@@ -336,8 +326,9 @@ impl Config {
         if self.roles.is_empty() {
             return bad("roles", "at least one of holder, consumer, regulator, issuer");
         }
-        if let Some(space) = &self.space {
-            space.requirements()?;
+        self.space_terms()?;
+        if !(1..=300).contains(&self.limits.credentials_ttl_s) {
+            return bad("limits.credentials-ttl-s", "must be 1 to 300");
         }
         if 16 < self.max_counter_offers {
             return bad("max-counter-offers", "at most 16");
@@ -387,29 +378,5 @@ impl Config {
             );
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_description_of_a_space_names_types_and_who_issues_them() {
-        let parse = |text: &str| Space::parse(text, Path::new("city.toml")).map_err(|error| error.to_string());
-        let good = "name = 'City'\n[[require]]\ntype = 'MembershipCredential'\nissuers = ['did:web:city.example']\n";
-        let requirements = parse(good).unwrap().requirements().unwrap();
-        assert_eq!(requirements[0].kind.as_str(), "MembershipCredential");
-        assert_eq!(requirements[0].issuers.len(), 1);
-        for (text, said) in [
-            ("name = 'City'\nrequire = []\n".to_owned(), "must have 1 to 16 entries"),
-            (good.replace("MembershipCredential", "a b"), "`a b`"),
-            (good.replace("['did:web:city.example']", "[]"), "must have 1 to 64 issuers"),
-            (good.replace("did:web:city.example", "city"), "`city`"),
-            (good.replace("issuers", "trusted"), "city.toml"),
-        ] {
-            let refused = parse(&text).unwrap_err();
-            assert!(refused.contains(said), "{refused}");
-        }
     }
 }

@@ -21,7 +21,7 @@ use shuyu_wire::dsp::{
 };
 
 use crate::catalogue::Catalogue;
-use crate::claims::space::SpaceGate;
+use crate::claims::space::Spaces;
 use crate::clock;
 use crate::counterparty::OTHER_HANDS;
 use crate::exchange::driver::Answer;
@@ -41,8 +41,8 @@ pub const NEXT_MEMBER: &str = "https://w3id.org/shuyu/profile/1#next";
 pub struct Dsp {
     /// Who is calling.
     pub doorkeeper: Doorkeeper,
-    /// What a caller must present, where the node belongs to a space.
-    pub space: Option<Arc<SpaceGate>>,
+    /// What a caller must present.
+    pub spaces: Arc<Spaces>,
     /// Other nodes.
     pub peers: Arc<Peers>,
     /// Negotiations.
@@ -158,14 +158,17 @@ impl Dsp {
             self.metrics.message("any", "unauthenticated");
             Failure::auth(kind, &error)
         })?;
-        if let Some(space) = &self.space {
-            space.admit(&claims).await.map_err(|error| {
-                self.metrics.message("any", "not admitted");
-                Failure::new(kind, error.status(), crate::management::chain(&error))
-            })?;
-        }
+        let viewer = self.spaces.admit(&claims).await.map_err(|error| {
+            self.metrics.message("any", "not admitted");
+            match error.status() {
+                status if status == StatusCode::INTERNAL_SERVER_ERROR => {
+                    Failure::problem(kind, Problem::new(status, crate::management::chain(&error)))
+                }
+                status => Failure::new(kind, status, crate::management::chain(&error)),
+            }
+        })?;
         self.peers.reach().heard_of(claims.issuer.as_str(), clock::now());
-        Ok(Caller { did: claims.issuer, key: claims.key })
+        Ok(Caller { did: claims.issuer, key: claims.key, viewer })
     }
 }
 
@@ -191,11 +194,12 @@ async fn catalog(
     body: Bytes,
 ) -> Result<Response, Failure> {
     let kind = ErrorKind::Catalog;
-    dsp.caller(kind, &headers).await?;
+    let viewer = dsp.caller(kind, &headers).await?.viewer;
     let request = CatalogRequest::decode(&parse(kind, &body)?).map_err(|error| bad_request(kind, &error))?;
     let after =
         paging.after.as_deref().map(Cursor::from_text).transpose().map_err(|error| bad_request(kind, &error))?;
-    let page = dsp.catalogue.page(request, paging.limit, after).map_err(|problem| Failure::problem(kind, problem))?;
+    let page = dsp.catalogue.page(&viewer, request, paging.limit, after);
+    let page = page.map_err(|problem| Failure::problem(kind, problem))?;
     let mut json = page.catalog.encode();
     let Some(next) = page.next.map(|cursor| cursor.to_text()) else { return Ok(Json(json).into_response()) };
     let limit = paging.limit.map(|limit| format!("&limit={limit}")).unwrap_or_default();
@@ -211,8 +215,8 @@ async fn dataset(
     headers: HeaderMap,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, Failure> {
-    dsp.caller(ErrorKind::Catalog, &headers).await?;
-    dsp.catalogue.dataset(&id).map(Json).map_err(|problem| Failure::problem(ErrorKind::Catalog, problem))
+    let viewer = dsp.caller(ErrorKind::Catalog, &headers).await?.viewer;
+    dsp.catalogue.dataset(&viewer, &id).map(Json).map_err(|problem| Failure::problem(ErrorKind::Catalog, problem))
 }
 
 async fn opening_negotiation(
@@ -267,7 +271,7 @@ async fn negotiate(
             .with(pids.0, pids.1));
     }
     let event = event_digest(&json).map_err(|error| bad_request(kind, &error))?;
-    let answer = dsp.negotiations.received(&pid, &sender, &message, event).await;
+    let answer = dsp.negotiations.received(&pid, &sender.did, &message, event).await;
     negotiation_answer(&dsp, answer, pids, StatusCode::OK)
 }
 
@@ -371,7 +375,7 @@ async fn transfer_step(
             .with(pids.0, pids.1));
     }
     let event = event_digest(&json).map_err(|error| bad_request(kind, &error))?;
-    let answer = dsp.transfers.received(&pid, &sender, &message, event).await;
+    let answer = dsp.transfers.received(&pid, &sender.did, &message, event).await;
     transfer_answer(&dsp, answer, pids, StatusCode::OK)
 }
 

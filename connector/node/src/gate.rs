@@ -1,5 +1,7 @@
 //! The node's side of the data plane's seam: who may use what, spent and recorded before it is used.
 
+mod credentials;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -21,6 +23,7 @@ use shuyu_policy::{
 
 use crate::access::{AccessClaims, AccessTokens};
 use crate::agreements::{AgreementRow, Agreements, Side, UsageRow};
+use crate::claims::space::{Relied, Spaces};
 use crate::clock;
 use crate::events::Events;
 use crate::evidence::{Evidence, EvidenceError};
@@ -65,8 +68,11 @@ pub struct Gatekeeper {
     agreements: Agreements,
     holdings: Holdings,
     transfers: Arc<Transfers>,
+    spaces: Arc<Spaces>,
     tokens: AccessTokens,
     locks: KeyedLocks,
+    /// What running streams rely on, by transfer; those that a task looks after.
+    relied: Mutex<HashMap<String, Relied>>,
     /// Tables by asset, and when that asset was added: another one may have its id later.
     schemas: Mutex<HashMap<String, (String, TableSource)>>,
     this: Weak<Self>,
@@ -81,6 +87,7 @@ impl Gatekeeper {
         events: Events,
         agreements: Agreements,
         transfers: Arc<Transfers>,
+        spaces: Arc<Spaces>,
     ) -> Arc<Self> {
         let tokens = AccessTokens::new(Arc::clone(&own), store.clone());
         let holdings = Holdings::new(store.clone());
@@ -92,15 +99,22 @@ impl Gatekeeper {
             agreements,
             holdings,
             transfers,
+            spaces,
             tokens,
             locks: KeyedLocks::default(),
+            relied: Mutex::default(),
             schemas: Mutex::default(),
             this: Weak::clone(this),
         })
     }
 
     /// Decides one request, with everything it looked at.
-    fn decide(&self, caller: &Caller, want: &Want<'_>, usage: UsageRow) -> Result<(AgreementRow, Permit), Refused> {
+    async fn decide(
+        &self,
+        caller: &Caller,
+        want: &Want<'_>,
+        usage: UsageRow,
+    ) -> Result<(AgreementRow, Permit), Refused> {
         let row = self.agreements.get(&caller.agreement).map_err(refused)?;
         if row.role != Side::Provider || row.peer != caller.consumer.as_str() {
             return Err(Refused::new(RefusedCode::NotFound, "there is no such contract for this caller"));
@@ -113,21 +127,35 @@ impl Gatekeeper {
         request.format = want.form.map(|form| form.word().to_owned());
         request.used = Usage { count: usage.count, rows: usage.rows, bytes: usage.bytes };
         let live = LiveAgreement { agreement_id: row.id.clone(), asset: row.asset.clone(), program, standing };
-        match authorize(&live, &request) {
-            Ok(permit) => Ok((row, permit)),
-            Err(refusal) => Err(refused_by(&refusal)),
+        if standing != Standing::Active {
+            return authorize(&live, &request).map(|permit| (row, permit)).map_err(|refusal| refused_by(&refusal, &[]));
         }
+        let (viewer, all) = self.shown(caller, &row).await?;
+        // What was shown in one space counts by itself, never together with another's.
+        let mut refused = None;
+        for (space, shown) in all {
+            request.shown = shown;
+            match authorize(&live, &request) {
+                Ok(permit) => {
+                    self.watch_over(caller, &row, &viewer, space.as_deref().unwrap_or_default(), &request.shown);
+                    return Ok((row, permit));
+                }
+                Err(refusal) => drop(refused.get_or_insert(refusal)),
+            }
+        }
+        let set_aside = viewer.set_aside_in(&self.spaces.names().of(&row.spaces));
+        Err(refused.map_or_else(|| unavailable("no space was tried"), |refusal| refused_by(&refusal, &set_aside)))
     }
 
     /// Decides with the stream's end already in view: whoever ends the contract or the transfer from here on is heard.
-    fn permitted(&self, caller: &Caller, want: &Want<'_>, usage: UsageRow) -> Result<Grant, Refused> {
+    async fn permitted(&self, caller: &Caller, want: &Want<'_>, usage: UsageRow) -> Result<Grant, Refused> {
         let standing = self.agreements.watch(&caller.transfer, &caller.agreement);
         match self.transfers.standing(&caller.transfer) {
             StreamStanding::Live => {}
             StreamStanding::Revoked(reason) => return Err(Refused::new(RefusedCode::Revoked, reason)),
             StreamStanding::Expired => return Err(Refused::new(RefusedCode::Expired, "the transfer is over")),
         }
-        let (row, permit) = self.decide(caller, want, usage)?;
+        let (row, permit) = self.decide(caller, want, usage).await?;
         Ok(Grant { permit, table: self.table(&row.asset)?, standing, use_id: String::new() })
     }
 
@@ -248,7 +276,7 @@ impl Gate for Gatekeeper {
 
     async fn view(&self, caller: &Caller, ask: &Ask) -> Result<Grant, Refused> {
         let usage = self.usage(&caller.agreement)?;
-        let seen = self.permitted(caller, &Want::of(ask), usage);
+        let seen = self.permitted(caller, &Want::of(ask), usage).await;
         if let Err(refused) = &seen
             && is_verdict(refused.code)
         {
@@ -285,7 +313,7 @@ impl Gate for Gatekeeper {
         let action = Action::from_name(&opened.action).ok_or_else(|| unavailable("unknown action in a stored use"))?;
         let form = opened.form.as_deref().and_then(|word| word.parse().ok());
         let want = Want { action, purpose: opened.purpose.as_deref(), form };
-        let grant = self.permitted(caller, &want, usage)?;
+        let grant = self.permitted(caller, &want, usage).await?;
         Ok(Grant { use_id: use_id.to_owned(), ..grant })
     }
 
@@ -400,7 +428,7 @@ impl Gatekeeper {
     async fn open_locked(&self, caller: &Caller, ask: &Ask) -> Result<Grant, Refused> {
         let _guard = self.locks.lock(&caller.agreement).await;
         let mut usage = self.usage(&caller.agreement)?;
-        let grant = self.permitted(caller, &Want::of(ask), usage)?;
+        let grant = self.permitted(caller, &Want::of(ask), usage).await?;
         let permit = &grant.permit;
         usage.count += 1;
         usage.seq += 1;
@@ -434,8 +462,8 @@ impl Gatekeeper {
     }
 }
 
-/// A refusal of the policy in the data plane's words.
-fn refused_by(refusal: &Refusal) -> Refused {
+/// A refusal of the policy in the data plane's words. `set_aside`: why credentials of the caller do not count.
+fn refused_by(refusal: &Refusal, set_aside: &[String]) -> Refused {
     let Some(decision) = &refusal.explanation else {
         return match (refusal.cause, refusal.standing) {
             (RefusalCause::NotActive, Standing::Expired) => {
@@ -462,7 +490,8 @@ fn refused_by(refusal: &Refusal) -> Refused {
     let only_budgets = failing.peek().is_some()
         && failing.all(|left| matches!(left, LeftOperand::Count | LeftOperand::RowCount | LeftOperand::ByteCount));
     let code = if only_budgets { RefusedCode::Quota } else { RefusedCode::Forbidden };
-    Refused::new(code, decision.words(Lang::En))
+    let lines: Vec<String> = std::iter::once(decision.words(Lang::En)).chain(set_aside.iter().cloned()).collect();
+    Refused::new(code, lines.join("\n"))
 }
 
 fn refused(problem: Problem) -> Refused {

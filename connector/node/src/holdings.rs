@@ -20,9 +20,11 @@ use crate::events::Events;
 use crate::problem::Problem;
 use crate::store::{Batch, Store, Table};
 
+mod access;
 mod change;
 mod definitions;
 
+pub use access::{Rule, Spaced};
 pub use definitions::{Definition, Selector};
 
 /// A table that the holder can offer.
@@ -141,6 +143,13 @@ pub struct Offer {
     pub asset: String,
     /// The policy's id.
     pub policy: String,
+    /// Id of the policy that decides who sees it; absent, what `policy` says of the caller decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access: Option<String>,
+    /// The spaces whose members may see it. Absent on a node of one space it is that one; a node of several wants them
+    /// named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spaces: Vec<String>,
     /// Who answers requests.
     #[serde(default)]
     pub approve: Approve,
@@ -158,12 +167,13 @@ pub struct Holdings {
     events: Option<Events>,
     /// One change at a time, so that what was looked up still holds when it is written.
     changing: Arc<AsyncMutex<()>>,
+    spaced: Spaced,
 }
 
 impl Holdings {
     /// Over the node's store.
     pub fn new(store: Store) -> Self {
-        Self { store, changed: Arc::default(), events: None, changing: Arc::default() }
+        Self { store, changed: Arc::default(), events: None, changing: Arc::default(), spaced: Spaced::default() }
     }
 
     /// The same shelf; what changes on it is told.
@@ -214,6 +224,7 @@ impl Holdings {
     pub async fn add_policy(&self, mut row: PolicyRow) -> Result<Vec<String>, Problem> {
         check_id("id", &row.id)?;
         let words = checked_policy(&row.policy)?;
+        self.check_credentials(&parse_policy(&row.policy)?)?;
         row.issued = clock::now().to_string();
         let _guard = self.changing.lock().await;
         self.insert(Table::Policies, &row, Change::new("policy", "created", &row.id)).await?;
@@ -233,9 +244,12 @@ impl Holdings {
         if self.store.get::<Asset>(Table::Assets, &offer.asset)?.is_none() {
             return Err(Problem::invalid(format!("`asset`: there is no asset `{}`", offer.asset)));
         }
-        if self.store.get::<PolicyRow>(Table::Policies, &offer.policy)?.is_none() {
-            return Err(Problem::invalid(format!("`policy`: there is no policy `{}`", offer.policy)));
+        self.known_policy("policy", &offer.policy)?;
+        offer.access = offer.access.filter(|access| *access != offer.policy);
+        if let Some(access) = &offer.access {
+            self.check_access_policy("access", &self.known_policy("access", access)?)?;
         }
+        offer.spaces = self.spaces_for("spaces", &offer.spaces)?;
         if self.store.get::<Value>(Table::Offers, &offer.id)?.is_some() {
             return Err(Problem::conflict(format!("there is offer `{}` already", offer.id)));
         }

@@ -14,6 +14,7 @@ use shuyu_credentials::{DidDocument, JwsError, Relationship, Scope, token};
 use shuyu_resolver::{DidResolver, ResolveError};
 use url::Url;
 
+use crate::claims::space::Viewer;
 use crate::config::{Config, Role};
 use crate::init::{InitError, read_passphrase};
 use crate::key_ring::{KeyRing, KeyRingError};
@@ -66,7 +67,7 @@ pub struct Identity {
     pub ledger_key: Arc<SecretKey>,
     /// The document served at `/.well-known/did.json`.
     pub document: DidDocument,
-    /// What every peer may read of the owner's credentials: what the space asks of its members.
+    /// What every peer may read of the owner's credentials: what the spaces ask of their members or accept from them.
     presents: BTreeSet<Scope>,
     access: AccessMemory,
 }
@@ -141,11 +142,9 @@ impl Identity {
         add_services(&mut document, config).map_err(IdentityError::Did)?;
         let before = past.last().filter(|(past, _)| !past.compromised);
         let before = before.map(|(past, key)| (format!("{did}#{}", past.fragment), key.clone()));
-        let presents = match &config.space {
-            Some(space) => space.requirements().map_err(|error| IdentityError::Did(error.to_string()))?,
-            None => Vec::new(),
-        };
-        let presents = presents.into_iter().map(|requirement| Scope::Type(requirement.kind)).collect();
+        let spaces = config.space_terms().map_err(|error| IdentityError::Did(error.to_string()))?;
+        let presents = spaces.into_iter().flat_map(|space| space.requirements);
+        let presents = presents.map(|requirement| Scope::Type(requirement.kind)).collect();
         Ok(Self { did, kid, key, national, before, ledger_key, document, presents, access: Mutex::default() })
     }
 
@@ -275,6 +274,8 @@ pub struct Caller {
     pub did: Did,
     /// The key it proved to hold.
     pub key: PublicKey,
+    /// How it stands in our spaces.
+    pub viewer: Viewer,
 }
 
 /// Why a caller is not believed.

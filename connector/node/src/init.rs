@@ -37,8 +37,8 @@ pub struct InitOptions {
     pub insecure_loopback: bool,
     /// TLS files.
     pub tls: Option<Tls>,
-    /// The data space the node is to belong to.
-    pub space: Option<Space>,
+    /// The data spaces the node is to belong to.
+    pub spaces: Vec<Space>,
     /// Suite of the signing key.
     pub suite: Suite,
     /// File with the passphrase; a random key file is made if absent.
@@ -149,7 +149,8 @@ fn config(options: &InitOptions) -> Result<Config, InitError> {
         },
         buckets: Vec::new(),
         limits: Limits::default(),
-        space: options.space.clone(),
+        space: None,
+        spaces: options.spaces.clone(),
         require_signed_agreements: false,
         max_counter_offers: 3,
     })

@@ -29,7 +29,7 @@ use crate::catalogue::Catalogue;
 use crate::claims::issuer::server::{IssuerService, router as issuer_router};
 use crate::claims::issuer::{Issuer, IssuerTools};
 use crate::claims::service::{CredentialService, router as credential_router};
-use crate::claims::space::SpaceGate;
+use crate::claims::space::Spaces;
 use crate::claims::tokens::{TokenDesk, router as token_router};
 use crate::claims::wallet::Wallet;
 use crate::config::{Config, ConfigError, Role};
@@ -40,7 +40,7 @@ use crate::exchange::driver::Tools;
 use crate::exchange::{Negotiations, Transfers};
 use crate::finder::Finder;
 use crate::gate::Gatekeeper;
-use crate::holdings::Holdings;
+use crate::holdings::{Holdings, Spaced};
 use crate::hooks::Hooks;
 use crate::identity::{Doorkeeper, Identity, IdentityError};
 use crate::init::MANAGEMENT_KEY_FILE;
@@ -178,20 +178,30 @@ impl Node {
         .map_err(|error| RunError::Http(error.to_string()))?;
         let resolver = Arc::new(DidResolver::new(http.clone()));
         let peers = Arc::new(Peers::new(Arc::clone(&identity), http.clone(), Arc::clone(&resolver)));
+        let spaces = Arc::new(Spaces::new(
+            identity.did.clone(),
+            config.space_terms()?,
+            Arc::clone(&peers),
+            http.clone(),
+            store.clone(),
+            i64::try_from(config.limits.credentials_ttl_s).unwrap_or(300).saturating_mul(1000),
+        ));
         let tools = Tools {
             did: identity.did.clone(),
             store: store.clone(),
             evidence: evidence.clone(),
             peers: Arc::clone(&peers),
+            spaces: Arc::clone(&spaces),
             events: Events::open(store.clone())?,
             max_open_per_peer: config.limits.max_open_per_peer,
             tasks: TaskTracker::new(),
             stopping,
         };
         let doorkeeper = Doorkeeper::new(identity.did.clone(), Arc::clone(&resolver), store.clone());
-        let claims = Claims::start(&config, &identity, &tools, &doorkeeper, http.clone())?;
+        let claims = Claims::start(&config, &identity, &tools, &doorkeeper);
         let agreements = Agreements::new(store.clone());
-        let holdings = Holdings::new(store.clone()).telling(tools.events.clone());
+        let spaced = Spaced { names: spaces.names(), types: spaces.types() };
+        let holdings = Holdings::new(store.clone()).telling(tools.events.clone()).in_spaces(spaced);
         holdings.adopt_offers().await.map_err(|problem| RunError::Recover(problem.detail))?;
         let root =
             dsp_server::callback_root(&config.public.url).map_err(|problem| RunError::Recover(problem.detail))?;
@@ -213,13 +223,14 @@ impl Node {
             tools.events.clone(),
             agreements.clone(),
             Arc::clone(&transfers),
+            Arc::clone(&spaces),
         );
         let engine = engine(dir, &config)?;
         let metrics = Metrics::new(Arc::clone(&ledger));
         let auditor = Auditor::new(dir, store.clone(), Arc::clone(&peers), Arc::clone(&resolver));
         let dsp = dsp_server::router(Arc::new(dsp_server::Dsp {
             doorkeeper: doorkeeper.clone(),
-            space: claims.space,
+            spaces,
             peers: Arc::clone(&peers),
             negotiations: Arc::clone(&negotiations),
             transfers: Arc::clone(&transfers),
@@ -337,7 +348,6 @@ impl Node {
 
 /// The parts that speak the Decentralized Claims Protocol.
 struct Claims {
-    space: Option<Arc<SpaceGate>>,
     issuer: Option<Arc<Issuer>>,
     tokens: Arc<TokenDesk>,
     public: Router,
@@ -345,22 +355,8 @@ struct Claims {
 }
 
 impl Claims {
-    fn start(
-        config: &Config,
-        identity: &Arc<Identity>,
-        tools: &Tools,
-        doorkeeper: &Doorkeeper,
-        http: Http,
-    ) -> Result<Self, RunError> {
-        let space = match &config.space {
-            Some(space) => {
-                let requirements = space.requirements()?;
-                let (did, peers) = (identity.did.clone(), Arc::clone(&tools.peers));
-                Some(Arc::new(SpaceGate::new(did, requirements, peers, http)))
-            }
-            None => None,
-        };
-        let trusted = space.iter().flat_map(|space| space.issuers().cloned()).collect();
+    fn start(config: &Config, identity: &Arc<Identity>, tools: &Tools, doorkeeper: &Doorkeeper) -> Self {
+        let trusted = tools.spaces.issuers().cloned().collect();
         let (store, peers) = (tools.store.clone(), Arc::clone(&tools.peers));
         let wallet = Arc::new(Wallet::new(identity.did.clone(), store.clone(), Arc::clone(&peers), trusted));
         let tokens = Arc::new(TokenDesk::new(Arc::clone(identity), store.clone()));
@@ -388,7 +384,7 @@ impl Claims {
             None => public,
         };
         let desk = management::claims::Desk { wallet, tokens: Arc::clone(&tokens), issuer: issuer.clone() };
-        Ok(Self { space, issuer, tokens, public, desk: Arc::new(desk) })
+        Self { issuer, tokens, public, desk: Arc::new(desk) }
     }
 }
 

@@ -72,10 +72,12 @@ pub enum Table {
     EventLog,
     /// Web hooks and how far each has come, by id.
     Hooks,
+    /// What callers presented last, by DID.
+    Callers,
 }
 
 impl Table {
-    const ALL: [Self; 29] = [
+    const ALL: [Self; 30] = [
         Self::Assets,
         Self::Policies,
         Self::Offers,
@@ -105,6 +107,7 @@ impl Table {
         Self::Edrs,
         Self::EventLog,
         Self::Hooks,
+        Self::Callers,
     ];
 
     fn name(self) -> &'static str {
@@ -138,6 +141,7 @@ impl Table {
             Self::Edrs => "edrs.v1",
             Self::EventLog => "event-log.v1",
             Self::Hooks => "hooks.v1",
+            Self::Callers => "callers.v1",
         }
     }
 }

@@ -8,5 +8,5 @@ fuzz_target!(|text: &str| {
     let Ok(cursor) = Cursor::from_text(text) else { return };
     assert_eq!(cursor.to_text(), text);
     let query = Query::new(Vec::new(), 1, Some(cursor)).expect("a query");
-    let _ = Catalog::default().search(&query, |_| true);
+    let _ = Catalog::default().search(&query, |dataset| Some(dataset.clone()));
 });

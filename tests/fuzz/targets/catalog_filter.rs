@@ -36,11 +36,11 @@ fuzz_target!(|text: &str| {
         catalog.insert(dataset(id, title)).expect("an entry");
     }
     let Ok(whole) = Query::new(filters.clone(), Query::MAX_LIMIT, None) else { return };
-    let whole = catalog.search(&whole, |_| true).expect("no cursor").datasets;
+    let whole = catalog.search(&whole, |dataset| Some(dataset.clone())).expect("no cursor").datasets;
     let (mut after, mut paged) = (None, Vec::new());
     loop {
         let query = Query::new(filters.clone(), 1, after).expect("as before");
-        let page = catalog.search(&query, |_| true).expect("its own cursor");
+        let page = catalog.search(&query, |dataset| Some(dataset.clone())).expect("its own cursor");
         paged.extend(page.datasets);
         let Some(next) = page.next else { break };
         after = Some(Cursor::from_text(&next.to_text()).expect("what we write we read"));

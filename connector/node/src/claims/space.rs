@@ -1,44 +1,52 @@
-//! The gate of a space: a caller must present the credentials that the space asks of its members.
+//! The spaces of this node: a caller must present the credentials that a space asks of its members, and is admitted to
+//! the spaces whose credentials it presents.
 //!
 //! Fail closed: what cannot be fetched or verified refuses. What a caller was found to hold is remembered for a short
-//! time, under the access token it gave, and never beyond the life of its credentials.
+//! time, and never beyond the life of its credentials. What it presented is kept, so that a use under a contract, which
+//! comes without a presentation, is judged by the same credentials as they are now.
 
-use std::collections::{BTreeSet, HashMap};
+mod fetch;
+mod standing;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::http::StatusCode;
 use futures::future::join_all;
+use serde::{Deserialize, Serialize};
 use shuyu_base::{Did, Digest, UnixMillis};
 use shuyu_credentials::access::MAX_ACCESS_TOKEN_BYTES;
-use shuyu_credentials::schema::MAX_SCHEMA_BYTES;
-use shuyu_credentials::vc::MAX_LIST_CREDENTIAL_BYTES;
-use shuyu_credentials::verdict::{Materials, Need, Question, Requirement, Verdict, VerdictError, decide};
+use shuyu_credentials::token::SKEW_MS;
+use shuyu_credentials::verdict::{Carried, Good, Materials, Verdict, VerdictError, judge, open};
 use shuyu_credentials::vp::PresentationError;
-use shuyu_credentials::{Claims, Credential, CredentialError, JwsError, Scope};
+use shuyu_credentials::{Claims, CredentialError, CredentialType, Facts, JwsError, Profile, Scope};
+use shuyu_policy::Shown;
 use shuyu_resolver::Http;
 use shuyu_wire::dcp::{PresentationQuery, PresentationResponse};
 use tokio::sync::Semaphore;
-use url::Url;
 
+use self::fetch::Fetcher;
 use crate::clock;
+use crate::config::SpaceTerms;
 use crate::identity::{CREDENTIAL_SERVICE, access_token};
 use crate::locks::KeyedLocks;
 use crate::management::chain;
 use crate::peers::{PeerError, Peers};
+use crate::store::{Batch, Store, StoreError, Table};
 
-/// How long a caller is believed without being asked again, in milliseconds.
-const MEMORY_MS: i64 = 60_000;
+pub use standing::{Membership, Relied, SpaceNames, Standing, Viewer};
+
 /// Most callers remembered; beyond that the memory starts anew.
 const MAX_MEMORY: usize = 10_000;
-/// How long a status list is good for, in milliseconds: a revocation is at most this much longer unknown.
-const LIST_MS: i64 = 60_000;
-/// Most status lists and schemas kept; each is at most a mebibyte.
-const MAX_FETCHED: usize = 64;
 /// Most rounds of fetching for one caller: documents, then lists and schemas, then the verdict.
 const MAX_ROUNDS: usize = 4;
 /// Most things fetched in one round.
 const MAX_NEEDS: usize = 16;
+/// Most credentials of one caller that are looked at.
+const MAX_CARRIED: usize = 64;
+/// Most bytes of credentials of one caller that are kept.
+const MAX_CARRIED_BYTES: usize = 512 * 1024;
 /// Most callers that are being asked or wait for it at once. Each holds a place among the requests served, so they must
 /// be fewer than those.
 const MAX_WAITING: usize = 256;
@@ -66,12 +74,21 @@ pub enum AdmitError {
     /// The presentations do not satisfy.
     #[error("presentation refused: {0}")]
     Refused(String),
+    /// What the caller presented before does not satisfy any more.
+    #[error("credentials refused: {0}")]
+    Lapsed(String),
+    /// The caller has presented nothing so far.
+    #[error("the consumer has not shown its credentials to this node")]
+    NeverShown,
     /// Too many callers are being asked.
     #[error("too many callers are being asked for their credentials")]
     Busy,
     /// The caller's credential service or something it refers to is too slow.
     #[error("the caller's credentials could not be verified in {} s", ASK_TIME.as_secs())]
     TooSlow,
+    /// Our store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 impl AdmitError {
@@ -81,187 +98,310 @@ impl AdmitError {
             Self::NoAccess | Self::TooLong => StatusCode::UNAUTHORIZED,
             Self::Service(error) if error.is_transient() => StatusCode::SERVICE_UNAVAILABLE,
             Self::Busy | Self::TooSlow => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Service(_) | Self::Answer(_) | Self::Refused(_) => StatusCode::FORBIDDEN,
+            Self::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Service(_) | Self::Answer(_) | Self::Refused(_) | Self::Lapsed(_) | Self::NeverShown => {
+                StatusCode::FORBIDDEN
+            }
         }
     }
 }
 
-/// Something fetched and when.
-type Fetched = (UnixMillis, Arc<[u8]>);
+/// What a caller presented, as it is kept. Not `Debug`: credentials are what a thief would want.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct CallerRow {
+    /// Profile and JWT of each credential.
+    carried: Vec<(String, String)>,
+}
 
-/// The gate of one space.
-pub struct SpaceGate {
+/// A caller as it is known in memory.
+#[derive(Clone)]
+struct Known {
+    carried: Arc<[Carried]>,
+    standing: Arc<Standing>,
+}
+
+/// The spaces of one node.
+pub struct Spaces {
     own: Did,
-    requirements: Vec<Requirement>,
-    scopes: BTreeSet<Scope>,
+    spaces: Vec<SpaceTerms>,
     peers: Arc<Peers>,
-    http: Http,
-    /// Until when a caller with an access token is believed.
-    memory: Mutex<HashMap<Digest, UnixMillis>>,
-    fetched: Mutex<HashMap<Url, Fetched>>,
+    store: Store,
+    fetcher: Fetcher,
+    /// How long a verdict is believed, in milliseconds.
+    ttl_ms: i64,
+    /// Callers by what they came with: DID and access token.
+    memory: Mutex<HashMap<Digest, Arc<Standing>>>,
+    /// The last that is known of each caller.
+    known: Mutex<HashMap<Did, Known>>,
     asking: KeyedLocks,
     places: Semaphore,
     waiting: Mutex<HashMap<Did, usize>>,
 }
 
-impl SpaceGate {
-    /// A gate of `own` that asks for `requirements`.
-    pub fn new(own: Did, requirements: Vec<Requirement>, peers: Arc<Peers>, http: Http) -> Self {
-        let scopes = requirements.iter().map(|requirement| Scope::Type(requirement.kind.clone())).collect();
+impl Spaces {
+    /// The spaces of `own`; verdicts and lists are believed for `ttl_ms`.
+    pub fn new(own: Did, spaces: Vec<SpaceTerms>, peers: Arc<Peers>, http: Http, store: Store, ttl_ms: i64) -> Self {
         Self {
             own,
-            requirements,
-            scopes,
+            spaces,
+            fetcher: Fetcher::new(Arc::clone(&peers), http, ttl_ms),
             peers,
-            http,
+            store,
+            ttl_ms,
             memory: Mutex::default(),
-            fetched: Mutex::default(),
+            known: Mutex::default(),
             asking: KeyedLocks::default(),
             places: Semaphore::new(MAX_WAITING),
             waiting: Mutex::default(),
         }
     }
 
-    /// The DIDs whose credentials count.
-    pub fn issuers(&self) -> impl Iterator<Item = &Did> {
-        self.requirements.iter().flat_map(|requirement| &requirement.issuers)
+    /// The names of the spaces.
+    pub fn names(&self) -> SpaceNames {
+        SpaceNames::new(self.spaces.iter().map(|space| space.name.clone()))
     }
 
-    /// Lets a caller in whose token was verified, or says why not.
+    /// The DIDs whose credentials count in some space.
+    pub fn issuers(&self) -> impl Iterator<Item = &Did> {
+        self.spaces.iter().flat_map(SpaceTerms::issuers)
+    }
+
+    /// The types of credentials that count in some space.
+    pub fn types(&self) -> BTreeSet<String> {
+        let all = self.spaces.iter().flat_map(|space| &space.requirements);
+        all.map(|requirement| requirement.kind.to_string()).collect()
+    }
+
+    /// Lets a caller in whose token was verified, or says why not. On a node of no space everyone is let in.
     ///
     /// # Errors
     /// [`AdmitError`].
-    pub async fn admit(&self, claims: &Claims) -> Result<(), AdmitError> {
+    pub async fn admit(&self, claims: &Claims) -> Result<Viewer, AdmitError> {
+        let caller = &claims.issuer;
+        let viewer = |standing| Viewer { did: caller.clone(), standing };
+        if self.spaces.is_empty() {
+            return Ok(viewer(None));
+        }
         let access = access_token(claims).ok_or(AdmitError::NoAccess)?;
         if MAX_ACCESS_TOKEN_BYTES < access.len() {
             return Err(AdmitError::TooLong);
         }
-        let caller = &claims.issuer;
         let key = Digest::sha256(format!("{caller} {access}").as_bytes());
-        if self.remembers(&key) {
-            return Ok(());
+        if let Some(standing) = self.remembered(&key) {
+            return Ok(viewer(Some(standing)));
         }
         let _place = self.places.try_acquire().map_err(|_| AdmitError::Busy)?;
         let _own_place = OwnPlace::take(&self.waiting, caller)?;
         // One question at a time for the same caller; the others find the answer.
         let _turn = self.asking.lock(caller.as_str()).await;
-        if self.remembers(&key) {
-            return Ok(());
+        if let Some(standing) = self.remembered(&key) {
+            return Ok(viewer(Some(standing)));
         }
         let asked = tokio::time::timeout(ASK_TIME, self.ask(caller, access)).await;
-        let credentials = asked.map_err(|_| AdmitError::TooSlow)??;
-        let now = clock::now();
-        let ends = credentials.iter().filter_map(|credential| credential.valid_until);
-        let until = ends.fold(now.plus_millis(MEMORY_MS), UnixMillis::min);
-        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        if MAX_MEMORY <= memory.len() {
-            memory.clear();
-        }
-        memory.insert(key, until);
-        Ok(())
+        let known = asked.map_err(|_| AdmitError::TooSlow)??;
+        self.keep(caller, &known.carried).await?;
+        let standing = Arc::clone(&known.standing);
+        insert(&self.known, caller.clone(), known);
+        insert(&self.memory, key, Arc::clone(&standing));
+        Ok(viewer(Some(standing)))
     }
 
-    fn remembers(&self, key: &Digest) -> bool {
+    fn remembered(&self, key: &Digest) -> Option<Arc<Standing>> {
         let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        memory.get(key).is_some_and(|until| clock::now() < *until)
+        memory.get(key).filter(|standing| clock::now() < standing.until).cloned()
     }
 
-    /// Queries the caller's credential service and decides about the answer.
-    async fn ask(&self, caller: &Did, access: &str) -> Result<Vec<Credential>, AdmitError> {
+    /// How a caller stands now by what it presented last, without asking it again.
+    ///
+    /// # Errors
+    /// [`AdmitError`]; [`AdmitError::NeverShown`] if it has presented nothing.
+    pub async fn standing_of(&self, caller: &Did) -> Result<Viewer, AdmitError> {
+        let viewer = |standing| Viewer { did: caller.clone(), standing };
+        if self.spaces.is_empty() {
+            return Ok(viewer(None));
+        }
+        let fresh = || self.known(caller).filter(|known| clock::now() < known.standing.until);
+        if let Some(known) = fresh() {
+            return Ok(viewer(Some(known.standing)));
+        }
+        let _turn = self.asking.lock(caller.as_str()).await;
+        if let Some(known) = fresh() {
+            return Ok(viewer(Some(known.standing)));
+        }
+        let carried = match self.known(caller) {
+            Some(known) => known.carried,
+            None => self.kept(caller)?.ok_or(AdmitError::NeverShown)?,
+        };
+        let judged = tokio::time::timeout(ASK_TIME, self.judge_all(caller, &carried, Again::No)).await;
+        let standing = Arc::new(judged.map_err(|_| AdmitError::TooSlow)?.map_err(AdmitError::Lapsed)?);
+        insert(&self.known, caller.clone(), Known { carried, standing: Arc::clone(&standing) });
+        Ok(viewer(Some(standing)))
+    }
+
+    fn known(&self, caller: &Did) -> Option<Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).get(caller).cloned()
+    }
+
+    fn kept(&self, caller: &Did) -> Result<Option<Arc<[Carried]>>, StoreError> {
+        let row = self.store.get::<CallerRow>(Table::Callers, caller.as_str())?;
+        let one = |(profile, jwt): (String, String)| Some(Carried { profile: Profile::from_name(&profile)?, jwt });
+        Ok(row.map(|row| row.carried.into_iter().filter_map(one).collect()))
+    }
+
+    async fn keep(&self, caller: &Did, carried: &[Carried]) -> Result<(), StoreError> {
+        let one = |one: &Carried| (one.profile.name().to_owned(), one.jwt.clone());
+        let row = CallerRow { carried: carried.iter().map(one).collect() };
+        let key = caller.as_str();
+        if self.store.get::<CallerRow>(Table::Callers, key)?.is_some_and(|kept| kept == row) {
+            return Ok(());
+        }
+        let mut batch = Batch::default();
+        batch.put(Table::Callers, key, &row)?;
+        self.store.commit(batch).await
+    }
+
+    /// Queries the caller's credential service and decides about the answers: one query for what each space requires, and
+    /// one for each type that is accepted besides, because a holder may refuse a query for what it does not have.
+    async fn ask(&self, caller: &Did, access: &str) -> Result<Known, AdmitError> {
         let endpoint = self.peers.service(caller, CREDENTIAL_SERVICE).await?;
         let url = format!("{}/presentations/query", endpoint.trim_end_matches('/'));
-        let query = PresentationQuery::encode(&self.scopes);
-        let answer = self.peers.post_with(caller, &url, &query, Some(access)).await?.body;
-        let answer = PresentationResponse::decode(&answer).map_err(|error| AdmitError::Answer(error.to_string()))?;
-        match self.verify(caller, &answer.presentations).await {
-            // A key may have changed since we looked: once more, with fresh documents.
-            Err(error) if is_unknown_key(&error) => {
-                self.peers.fresh_document(caller).await?;
-                for issuer in self.issuers() {
-                    // What cannot be had shows in the verdict.
-                    let _ = self.peers.fresh_document(issuer).await;
+        let required: BTreeSet<BTreeSet<CredentialType>> = self.spaces.iter().map(SpaceTerms::required).collect();
+        let asked: Vec<_> = required.iter().map(|types| self.query(caller, &url, access, types)).collect();
+        let mut carried = BTreeSet::new();
+        let (mut failed, mut answered) = (None, false);
+        for answer in join_all(asked).await {
+            match answer {
+                Ok(more) => {
+                    answered = true;
+                    carried.extend(more);
                 }
-                self.verify(caller, &answer.presentations).await
+                Err(error) => drop(failed.get_or_insert(error)),
+            }
+        }
+        if let (false, Some(error)) = (answered, failed) {
+            return Err(error);
+        }
+        let known: BTreeSet<&CredentialType> = required.iter().flatten().collect();
+        let accepted: BTreeSet<CredentialType> = self.spaces.iter().flat_map(SpaceTerms::accepted).collect();
+        let wanted: Vec<_> =
+            accepted.into_iter().filter(|kind| !known.contains(kind)).map(|kind| [kind].into()).collect();
+        let asked = wanted.iter().map(|types| self.query(caller, &url, access, types));
+        // Who cannot show them goes without.
+        carried.extend(join_all(asked).await.into_iter().filter_map(Result::ok).flatten());
+        let carried: Arc<[Carried]> = carried.into_iter().collect();
+        let bytes: usize = carried.iter().map(|one| one.jwt.len()).sum();
+        if MAX_CARRIED < carried.len() || MAX_CARRIED_BYTES < bytes {
+            return Err(AdmitError::Refused("too many credentials were presented".to_owned()));
+        }
+        let judged = self.judge_all(caller, &carried, Again::OnUnknownKey).await;
+        let standing = Arc::new(judged.map_err(AdmitError::Refused)?);
+        Ok(Known { carried, standing })
+    }
+
+    async fn query(
+        &self,
+        caller: &Did,
+        url: &str,
+        access: &str,
+        types: &BTreeSet<CredentialType>,
+    ) -> Result<Vec<Carried>, AdmitError> {
+        let scopes: BTreeSet<Scope> = types.iter().cloned().map(Scope::Type).collect();
+        let query = PresentationQuery::encode(&scopes);
+        let answer = self.peers.post_with(caller, url, &query, Some(access)).await?.body;
+        let answer = PresentationResponse::decode(&answer).map_err(|error| AdmitError::Answer(error.to_string()))?;
+        let holder = self.peers.document(caller).await?;
+        let opened = match open(&answer.presentations, &holder, &self.own, clock::now()) {
+            // A key may have changed since we looked: once more, with a fresh document.
+            Err(error) if is_unknown_key(&error) => {
+                let holder = self.peers.fresh_document(caller).await?;
+                open(&answer.presentations, &holder, &self.own, clock::now())
             }
             other => other,
-        }
-        .map_err(|error| AdmitError::Refused(chain(&error)))
-    }
-
-    async fn verify(&self, caller: &Did, presentations: &[String]) -> Result<Vec<Credential>, VerdictError> {
-        let unavailable = |what: String, reason: String| VerdictError::Unavailable { what, reason };
-        let holder =
-            self.peers.document(caller).await.map_err(|error| unavailable(caller.to_string(), chain(&error)))?;
-        let mut materials = Materials::default();
-        for _ in 0..MAX_ROUNDS {
-            let question =
-                Question { holder: &holder, audience: &self.own, now: clock::now(), requirements: &self.requirements };
-            match decide(presentations, &question, &materials)? {
-                Verdict::Satisfied(credentials) => return Ok(credentials),
-                Verdict::Needs(needs) if MAX_NEEDS < needs.len() => break,
-                Verdict::Needs(needs) => self.fetch(needs, &mut materials).await,
-            }
-        }
-        Err(unavailable(caller.to_string(), "its credentials need too much to be verified".to_owned()))
-    }
-
-    async fn fetch(&self, needs: BTreeSet<Need>, materials: &mut Materials) {
-        for (need, got) in join_all(needs.into_iter().map(|need| self.fetch_one(need))).await {
-            match (need, got) {
-                (Need::Document(did), Got::Document(document)) => drop(materials.documents.insert(did, document)),
-                (Need::List(url), Got::Bytes(bytes)) => {
-                    let text = bytes.and_then(|bytes| {
-                        let text = std::str::from_utf8(&bytes).map_err(|error| error.to_string())?;
-                        Ok(text.trim().to_owned())
-                    });
-                    materials.lists.insert(url, text);
-                }
-                (Need::Schema(url), Got::Bytes(bytes)) => {
-                    materials.schemas.insert(url, bytes.map(|bytes| bytes.to_vec()));
-                }
-                // A need gets its own kind of answer.
-                (Need::Document(_), Got::Bytes(_)) | (Need::List(_) | Need::Schema(_), Got::Document(_)) => {}
-            }
-        }
-    }
-
-    async fn fetch_one(&self, need: Need) -> (Need, Got) {
-        let got = match &need {
-            Need::Document(did) => {
-                let document = self.peers.document(did).await;
-                Got::Document(document.map(|document| (*document).clone()).map_err(|error| chain(&error)))
-            }
-            Need::List(url) => {
-                let accept = "application/vc+jwt, application/jwt;q=0.9, */*;q=0.5";
-                Got::Bytes(self.bytes(url, accept, MAX_LIST_CREDENTIAL_BYTES).await)
-            }
-            Need::Schema(url) => {
-                Got::Bytes(self.bytes(url, "application/schema+json, application/json", MAX_SCHEMA_BYTES).await)
-            }
         };
-        (need, got)
+        opened.map_err(|error| AdmitError::Refused(chain(&error)))
     }
 
-    async fn bytes(&self, url: &Url, accept: &str, max_bytes: usize) -> Result<Arc<[u8]>, String> {
+    /// Decides for every space. An error says why there is none that admits.
+    async fn judge_all(&self, caller: &Did, carried: &[Carried], again: Again) -> Result<Standing, String> {
         let now = clock::now();
-        let kept = self.fetched.lock().unwrap_or_else(PoisonError::into_inner).get(url).cloned();
-        if let Some((at, bytes)) = kept
-            && now.since(at) < LIST_MS
-        {
-            return Ok(bytes);
+        let mut standing = Standing { memberships: BTreeMap::new(), until: now.plus_millis(self.ttl_ms) };
+        let mut refused = Vec::new();
+        for space in &self.spaces {
+            let judged = match self.judge_one(space, caller, carried).await {
+                Err(error) if again == Again::OnUnknownKey && is_unknown_key(&error) => {
+                    for issuer in space.issuers() {
+                        // What cannot be had shows in the verdict.
+                        let _ = self.peers.fresh_document(issuer).await;
+                    }
+                    self.judge_one(space, caller, carried).await
+                }
+                other => other,
+            };
+            match judged {
+                Ok((good, seen)) => {
+                    standing.until = standing.until.min(seen.plus_millis(self.ttl_ms));
+                    let ends = good.until.map(|until| until.plus_millis(SKEW_MS));
+                    standing.until = ends.map_or(standing.until, |ends| standing.until.min(ends));
+                    standing.memberships.insert(space.name.clone(), membership(space, good));
+                }
+                Err(error) if self.spaces.len() == 1 => refused.push(chain(&error)),
+                Err(error) => refused.push(format!("space `{}`: {}", space.name, chain(&error))),
+            }
         }
-        let response = self.http.get(url, accept, None, max_bytes).await.map_err(|error| chain(&error))?;
-        if !response.is_success() {
-            return Err(format!("`{url}` answered with status {}", response.status));
-        }
-        let bytes: Arc<[u8]> = response.body.to_vec().into();
-        let mut fetched = self.fetched.lock().unwrap_or_else(PoisonError::into_inner);
-        fetched.retain(|_, (at, _)| now.since(*at) < LIST_MS);
-        if fetched.len() < MAX_FETCHED {
-            fetched.insert(url.clone(), (now, Arc::clone(&bytes)));
-        }
-        Ok(bytes)
+        if standing.memberships.is_empty() { Err(refused.join("; ")) } else { Ok(standing) }
     }
+
+    /// What is good in one space, and when the oldest thing was fetched that says so.
+    async fn judge_one(
+        &self,
+        space: &SpaceTerms,
+        caller: &Did,
+        carried: &[Carried],
+    ) -> Result<(Good, UnixMillis), VerdictError> {
+        let mut materials = Materials::default();
+        let mut seen = clock::now();
+        for _ in 0..MAX_ROUNDS {
+            match judge(carried, caller, clock::now(), &space.requirements, &materials)? {
+                Verdict::Satisfied(good) => return Ok((good, seen)),
+                Verdict::Needs(needs) if MAX_NEEDS < needs.len() => break,
+                Verdict::Needs(needs) => {
+                    seen = seen.min(self.fetcher.fetch(space, needs, &mut materials).await);
+                }
+            }
+        }
+        let reason = "its credentials need too much to be verified".to_owned();
+        Err(VerdictError::Unavailable { what: caller.to_string(), reason })
+    }
+}
+
+/// Whether documents are fetched anew for a key that is not known.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Again {
+    OnUnknownKey,
+    No,
+}
+
+/// What good credentials say in a space: each under the types for which the space trusts its issuer.
+fn membership(space: &SpaceTerms, good: Good) -> Membership {
+    let mut facts = Facts::default();
+    for credential in &good.credentials {
+        facts.add(credential, |kind| {
+            let trusts = |one: &shuyu_credentials::verdict::Requirement| {
+                one.kind.as_str() == kind && one.issuers.contains(&credential.issuer)
+            };
+            space.requirements.iter().any(trusts)
+        });
+    }
+    Membership { shown: Shown { types: facts.types, claims: facts.claims }, set_aside: good.set_aside }
+}
+
+/// Adds to a bounded memory.
+fn insert<K: std::hash::Hash + Eq, V>(memory: &Mutex<HashMap<K, V>>, key: K, value: V) {
+    let mut memory = memory.lock().unwrap_or_else(PoisonError::into_inner);
+    if MAX_MEMORY <= memory.len() {
+        memory.clear();
+    }
+    memory.insert(key, value);
 }
 
 /// A place among the requests of one caller that wait.
@@ -294,16 +434,10 @@ impl Drop for OwnPlace<'_> {
     }
 }
 
-/// What a need was answered with.
-enum Got {
-    Document(Result<shuyu_credentials::DidDocument, String>),
-    Bytes(Result<Arc<[u8]>, String>),
-}
-
 fn is_unknown_key(error: &VerdictError) -> bool {
     matches!(
         error,
         VerdictError::Presentation { source: PresentationError::Jws(JwsError::UnknownKey { .. }), .. }
-            | VerdictError::Credential(CredentialError::Jws(JwsError::UnknownKey { .. }))
+            | VerdictError::Credential { source: CredentialError::Jws(JwsError::UnknownKey { .. }), .. }
     )
 }

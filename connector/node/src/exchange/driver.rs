@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::agreements::Side;
+use crate::claims::space::Spaces;
 use crate::clock;
 use crate::event_log::Recording;
 use crate::events::Events;
@@ -47,6 +48,8 @@ pub struct Tools {
     pub evidence: Evidence,
     /// Other nodes.
     pub peers: Arc<Peers>,
+    /// The spaces we belong to, and how others stand in them.
+    pub spaces: Arc<Spaces>,
     /// What others may want to hear of.
     pub events: Events,
     /// Most processes of one kind open with one peer for it to open another.

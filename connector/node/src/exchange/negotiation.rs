@@ -1,5 +1,7 @@
 //! Contract negotiations: what our side says next, by rule or by a person.
 
+mod access;
+
 use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
@@ -42,6 +44,9 @@ pub struct Detail {
     pub answers: Approve,
     /// Counter-offers our rules have made.
     pub counter_offers: u32,
+    /// The spaces of our offer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spaces: Vec<String>,
     /// The agreement, once there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agreement: Option<Value>,
@@ -95,7 +100,7 @@ impl Negotiations {
     ) -> Arc<Self> {
         let this = Arc::new(Self {
             driver: OnceLock::new(),
-            holdings: Holdings::new(tools.store.clone()),
+            holdings: access::shelf(&tools),
             opening: KeyedLocks::default(),
             agreements,
             counterparties,
@@ -165,6 +170,7 @@ impl Negotiations {
                 proposed: None,
                 answers: wish.answers,
                 counter_offers: 0,
+                spaces: Vec::new(),
                 agreement: None,
                 signatures: Vec::new(),
                 renews: wish.renews.clone(),
@@ -212,6 +218,7 @@ impl Negotiations {
                 proposed: None,
                 answers,
                 counter_offers: 0,
+                spaces: self.holdings.offer(offer_id)?.spaces,
                 agreement: None,
                 signatures: Vec::new(),
                 renews: None,
@@ -229,7 +236,10 @@ impl Negotiations {
     pub async fn approve(&self, pid: &str) -> Result<Row<Negotiation>, Problem> {
         let row = self.driver()?.get(pid)?;
         match (row.role, state(&row)) {
-            (Side::Provider, Some(State::Requested | State::Accepted)) => self.agree(&row).await,
+            (Side::Provider, Some(State::Requested | State::Accepted)) => {
+                self.check_credentials(&row).await?;
+                self.agree(&row).await
+            }
             (Side::Provider, Some(State::Verified)) => self.finalize(pid).await,
             (Side::Consumer, Some(State::Offered)) => self.say(pid, NegotiationBody::Accepted).await,
             (Side::Consumer, Some(State::Agreed)) => self.verify(pid).await,
@@ -311,13 +321,11 @@ impl Negotiations {
         let index = format!("negotiation {sender} {theirs}");
         let _guard = self.opening.lock(&index).await;
         let known = self.tools.store.get::<String>(Table::PeerIndex, &index)?;
-        let answers = match from {
+        let (answers, spaces) = match from {
             // A repeat is a repeat, also when the offer has been withdrawn since.
-            Party::Consumer if known.is_none() => self
-                .answers_of(&offer.id, &dataset)
-                .ok_or_else(|| Problem::invalid("`offer.@id`: there is no such offer of this dataset"))?,
+            Party::Consumer if known.is_none() => self.seen_offer(&offer.id, &dataset, &caller.viewer)?,
             // What others offer unasked waits for a person.
-            Party::Consumer | Party::Provider => Approve::Manual,
+            Party::Consumer | Party::Provider => (Approve::Manual, Vec::new()),
         };
         if !theirs.is_ascii() {
             return Err(Problem::invalid("the process identifier has characters outside ASCII"));
@@ -355,6 +363,7 @@ impl Negotiations {
                 proposed: None,
                 answers,
                 counter_offers: 0,
+                spaces,
                 agreement: None,
                 signatures: Vec::new(),
                 renews,
@@ -466,7 +475,7 @@ impl Negotiations {
             {
                 Ok(())
             }
-            (Side::Provider, Some(State::Accepted)) => self.agree(&row).await.map(|_| ()),
+            (Side::Provider, Some(State::Accepted)) => self.agree_by_rule(&row).await,
             (Side::Provider, Some(State::Verified)) => self.finalize(&pid).await.map(|_| ()),
             (Side::Consumer, Some(State::Offered)) if row.detail.answers == Approve::Auto => {
                 self.say(&pid, NegotiationBody::Accepted).await.map(|_| ())
@@ -488,9 +497,12 @@ impl Negotiations {
             Ok((dataset, own)) if dataset == row.detail.dataset => own,
             Ok(_) | Err(_) => return self.refuse(&row.pid, "the offer is not available").await.map(|_| ()),
         };
+        if !self.still_seen(row).await {
+            return self.refuse(&row.pid, "the offer is not available").await.map(|_| ());
+        }
         let requested = parse_policy(on_table(row))?;
         match covers(&parse_policy(&own)?, &requested) {
-            Ok(()) => self.agree(row).await.map(|_| ()),
+            Ok(()) => self.agree_by_rule(row).await,
             Err(_) if row.detail.counter_offers < self.max_counter_offers => {
                 self.put_terms(&row.pid, own, true).await.map(|_| ())
             }
@@ -699,6 +711,7 @@ impl Negotiations {
             peer_key: row.peer_key.clone().filter(|_| signed_by_peer),
             trusted: Vec::new(),
             renews: row.detail.renews.clone(),
+            spaces: row.detail.spaces.clone(),
         };
         if let Some(renews) = &contract.renews {
             batch.put(Table::PeerIndex, &renewal_index(renews), &contract.id)?;

@@ -201,6 +201,10 @@ impl Transfers {
         if contract.role != Side::Provider || contract.peer != sender.as_str() {
             return Err(no_agreement());
         }
+        // Nor is there one in a space that the consumer is not in.
+        if caller.viewer.shown_in(&self.tools.spaces.names().of(&contract.spaces)).is_empty() {
+            return Err(no_agreement());
+        }
         if !self.is_same_party(caller, &contract).await? {
             return Ok(Answer::OtherHands);
         }

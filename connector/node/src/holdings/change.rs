@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Asset, Change, Holdings, PolicyRow, check_text, checked_policy};
+use super::{Asset, Change, Holdings, Offer, PolicyRow, check_text, checked_policy, parse_policy};
 use crate::problem::Problem;
 use crate::store::Table;
 
@@ -32,12 +32,13 @@ impl Holdings {
     /// Writes a policy anew; contracts already made keep the terms they were made with.
     ///
     /// # Errors
-    /// 404; 409 if it decides who sees an offer and would now have conditions; 422 as when adding.
+    /// 404; 409 if it decides who sees an offer and could no longer; 422 as when adding.
     pub async fn update_policy(&self, row: PolicyRow) -> Result<Vec<String>, Problem> {
         let _guard = self.changing.lock().await;
         let known = self.policy(&row.id)?;
         let words = checked_policy(&row.policy)?;
-        self.check_still_open(&row)?;
+        self.check_credentials(&parse_policy(&row.policy)?)?;
+        self.check_still_access(&row)?;
         let mut change = Change::new("policy", "updated", &row.id);
         let row = PolicyRow { issued: known.issued, ..row };
         change.batch.put(Table::Policies, &row.id, &row)?;
@@ -53,7 +54,8 @@ impl Holdings {
             let offers = self.offers(after.as_deref(), CHUNK)?;
             let Some(last) = offers.last() else { return Ok(assets) };
             after = Some(last.id.clone());
-            assets.extend(offers.into_iter().filter(|offer| offer.policy == policy).map(|offer| offer.asset));
+            let uses = |offer: &Offer| offer.policy == policy || offer.access.as_deref() == Some(policy);
+            assets.extend(offers.into_iter().filter(uses).map(|offer| offer.asset));
         }
     }
 }

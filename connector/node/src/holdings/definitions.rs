@@ -3,9 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use shuyu_policy::Policy;
 
-use super::{Approve, Asset, Change, Holdings, Offer, PolicyRow, check_id, parse_policy};
+use super::{Approve, Asset, Change, Holdings, Offer, PolicyRow, check_id};
 use crate::clock;
 use crate::problem::Problem;
 use crate::store::{Batch, Table};
@@ -30,12 +29,15 @@ pub enum Selector {
 pub struct Definition {
     /// Identifier.
     pub id: String,
-    /// The policy that decides who sees the offers: the contract's own, or one without conditions.
+    /// The policy that decides who sees the offers. The contract's own decides by what it says of the caller.
     pub access_policy: String,
     /// The policy of the contracts.
     pub contract_policy: String,
     /// Which assets.
     pub selector: Selector,
+    /// The spaces whose members may see the offers.
+    #[serde(default)]
+    pub spaces: Vec<String>,
     /// Who answers requests.
     #[serde(default = "by_rule")]
     pub approve: Approve,
@@ -57,9 +59,10 @@ impl Definition {
     pub fn of(offer: &Offer) -> Self {
         Self {
             id: offer.id.clone(),
-            access_policy: offer.policy.clone(),
+            access_policy: offer.access.as_ref().unwrap_or(&offer.policy).clone(),
             contract_policy: offer.policy.clone(),
             selector: Selector::One(offer.asset.clone()),
+            spaces: offer.spaces.clone(),
             approve: offer.approve,
             issued: clock::now().to_string(),
             private_properties: Map::new(),
@@ -72,7 +75,15 @@ impl Definition {
             Selector::One(_) => (self.id.clone(), None),
             Selector::Some(_) | Selector::All => (self.offer_id(asset), Some(self.id.clone())),
         };
-        Offer { id, asset: asset.to_owned(), policy: self.contract_policy.clone(), approve: self.approve, definition }
+        Offer {
+            id,
+            asset: asset.to_owned(),
+            policy: self.contract_policy.clone(),
+            access: (self.access_policy != self.contract_policy).then(|| self.access_policy.clone()),
+            spaces: self.spaces.clone(),
+            approve: self.approve,
+            definition,
+        }
     }
 
     fn offer_id(&self, asset: &str) -> String {
@@ -99,7 +110,7 @@ impl Holdings {
         if self.store.get::<Value>(Table::Definitions, &definition.id)?.is_some() {
             return Err(Problem::conflict(format!("there is contract definition `{}` already", definition.id)));
         }
-        self.check_definition(&definition)?;
+        self.check_definition(&mut definition)?;
         definition.issued = clock::now().to_string();
         let mut change = Change::new("offer", "created", &definition.id);
         self.put_definition(&definition, &mut change)?;
@@ -114,7 +125,7 @@ impl Holdings {
     pub async fn update_definition(&self, mut definition: Definition) -> Result<(), Problem> {
         let _guard = self.changing.lock().await;
         let known = self.definition(&definition.id)?;
-        self.check_definition(&definition)?;
+        self.check_definition(&mut definition)?;
         definition.issued.clone_from(&known.issued);
         let mut change = Change::new("offer", "updated", &definition.id);
         self.delete_definition(&known, &mut change)?;
@@ -178,24 +189,7 @@ impl Holdings {
         self.find_definition(|definition| definition.access_policy == policy || definition.contract_policy == policy)
     }
 
-    /// Refuses conditions in a policy that decides alone who sees an offer.
-    pub(super) fn check_still_open(&self, row: &PolicyRow) -> Result<(), Problem> {
-        if has_no_conditions(&parse_policy(&row.policy)?) {
-            return Ok(());
-        }
-        let alone = |definition: &Definition| {
-            definition.access_policy == row.id && definition.contract_policy != definition.access_policy
-        };
-        match self.find_definition(alone)? {
-            Some(user) => Err(Problem::conflict(format!(
-                "policy `{}` is the `accessPolicyId` of `{}` and must have no conditions",
-                row.id, user.id
-            ))),
-            None => Ok(()),
-        }
-    }
-
-    fn find_definition(&self, wanted: impl Fn(&Definition) -> bool) -> Result<Option<Definition>, Problem> {
+    pub(super) fn find_definition(&self, wanted: impl Fn(&Definition) -> bool) -> Result<Option<Definition>, Problem> {
         let mut after: Option<String> = None;
         loop {
             let rows = self.store.list::<Definition>(Table::Definitions, after.as_deref(), CHUNK)?;
@@ -207,20 +201,18 @@ impl Holdings {
         }
     }
 
-    fn check_definition(&self, definition: &Definition) -> Result<(), Problem> {
+    /// Checks what a definition names, and settles the spaces of its offers.
+    fn check_definition(&self, definition: &mut Definition) -> Result<(), Problem> {
         let policy = |field: &str, id: &str| {
             let row = self.store.get::<PolicyRow>(Table::Policies, id)?;
             row.ok_or_else(|| Problem::invalid(format!("`{field}`: there is no policy definition `{id}`")))
         };
         policy("contractPolicyId", &definition.contract_policy)?;
         let access = policy("accessPolicyId", &definition.access_policy)?;
-        if definition.access_policy != definition.contract_policy && !has_no_conditions(&parse_policy(&access.policy)?)
-        {
-            return Err(Problem::invalid(
-                "`accessPolicyId` must be the same as `contractPolicyId`, or name a policy without conditions",
-            )
-            .hint("an offer is shown by the policy of its contract; another access policy would not be kept"));
+        if definition.access_policy != definition.contract_policy {
+            self.check_access_policy("accessPolicyId", &access)?;
         }
+        definition.spaces = self.spaces_for("privateProperties.spaces", &definition.spaces)?;
         let assets: &[String] = match &definition.selector {
             Selector::One(asset) => std::slice::from_ref(asset),
             Selector::Some(assets) => assets,
@@ -288,15 +280,4 @@ impl Holdings {
         }
         Ok(())
     }
-}
-
-/// Whether the policy shows an offer to everyone.
-fn has_no_conditions(policy: &Policy) -> bool {
-    !policy.permissions.is_empty()
-        && policy.prohibitions.is_empty()
-        && policy.obligations.is_empty()
-        && policy.assignee.is_none()
-        && policy.permissions.iter().all(|rule| {
-            rule.constraints.is_empty() && rule.duties.is_empty() && rule.assignee.is_none() && rule.target.is_none()
-        })
 }

@@ -20,6 +20,8 @@ use crate::store::Table;
 
 /// Private property that says who answers requests: `auto` (by rule), `manual` or `each-step` (a person).
 const APPROVE: &str = "approve";
+/// Private property that names the spaces whose members may see the offers.
+const SPACES: &str = "spaces";
 const FIELDS: Fields = Fields {
     names: &["createdAt", "accessPolicyId", "contractPolicyId", "assetsSelector", "privateProperties"],
     keys: &["@id"],
@@ -99,6 +101,9 @@ fn shown(definition: &Definition) -> Value {
     };
     let mut private = definition.private_properties.clone();
     private.insert(APPROVE.to_owned(), json!(definition.approve));
+    if !definition.spaces.is_empty() {
+        private.insert(SPACES.to_owned(), json!(definition.spaces));
+    }
     let shown = json!({
         "@id": definition.id, "@type": "ContractDefinition", "createdAt": millis(&definition.issued),
         "accessPolicyId": definition.access_policy, "contractPolicyId": definition.contract_policy,
@@ -118,8 +123,22 @@ fn read(id: String, mut message: Message) -> Result<Definition, Problem> {
         None => Approve::Auto,
         Some(word) => serde_json::from_value(word).map_err(|error| invalid("privateProperties.approve", error))?,
     };
+    let spaces = match private_properties.remove(SPACES) {
+        None => Vec::new(),
+        Some(Value::String(one)) => vec![one],
+        Some(names) => serde_json::from_value(names).map_err(|error| invalid("privateProperties.spaces", error))?,
+    };
     message.finish()?;
-    Ok(Definition { id, access_policy, contract_policy, selector, approve, issued: String::new(), private_properties })
+    Ok(Definition {
+        id,
+        access_policy,
+        contract_policy,
+        selector,
+        spaces,
+        approve,
+        issued: String::new(),
+        private_properties,
+    })
 }
 
 /// No criterion selects every asset; one on the identifier selects those it names; anything else is refused, because an
