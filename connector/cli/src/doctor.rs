@@ -291,7 +291,7 @@ mod tests {
             flight_url: None,
             insecure_loopback: true,
             tls: None,
-            space: None,
+            spaces: Vec::new(),
             suite: shuyu_base::keys::Suite::Ed25519,
             passphrase_file: None,
         };

@@ -22,9 +22,20 @@ use crate::print;
 
 A space is described by its operator; the node then asks every caller for these credentials and shows its own:
   name = 'City'
-  [[require]]
+  catalogue-peers = ['did:web:hub.city.example']
+  [[require]]                                        what members must show
   type = 'MembershipCredential'
   issuers = ['did:web:space.city.example']
+  [[accept]]                                         what policies may speak of besides
+  type = 'AuditorCredential'
+  issuers = ['did:web:space.city.example']
+  [[trust-roots]]                                    keys under which an issuer counts, whatever its DID document says
+  did = 'did:web:space.city.example'
+  keys = ['z6Mk...']
+  [witnesses]
+  quorum = 2
+  keys = ['witness.example+8b0e...+AZx...', ...]
+Witnesses and catalogue peers are kept and shown (`shuyu space show`); this version does not use them yet.
 
 The directory holds the configuration (shuyu.toml), the encrypted signing key and the key of the management API,
 all readable by their owner only. Nothing is contacted. `shuyu run --dir DIR` starts the node.")]

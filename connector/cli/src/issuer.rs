@@ -80,6 +80,21 @@ Others find it at the node's issuer service, in both profiles (Data Model 2.0 an
         #[arg(long)]
         reason: Option<String>,
     },
+    /// Suspend a credential until it is resumed
+    #[command(after_help = "Example:\n  shuyu issuer suspend urn:uuid:0d8e... --reason 'fees are due'")]
+    Suspend {
+        /// The credential's id
+        id: String,
+        /// Why, for the operator's own records
+        #[arg(long)]
+        reason: Option<String>,
+    },
+    /// End the suspension of a credential
+    #[command(after_help = "Example:\n  shuyu issuer resume urn:uuid:0d8e...")]
+    Resume {
+        /// The credential's id
+        id: String,
+    },
 }
 
 /// A definition.
@@ -96,6 +111,9 @@ pub struct Define {
     /// How long it is valid, in days; the node renews it before
     #[arg(long, value_name = "N", default_value = "90", value_parser = clap::value_parser!(u32).range(1..=3650))]
     days: u32,
+    /// How long it is valid, in seconds instead of days, for credentials of a short life
+    #[arg(long, value_name = "N", conflicts_with = "days", value_parser = clap::value_parser!(u32).range(10..=86_400))]
+    seconds: Option<u32>,
     /// Who decides about a request
     #[arg(long, value_enum, default_value = "manual")]
     approve: Approve,
@@ -165,6 +183,14 @@ pub async fn run(globals: &Globals, command: &Command) -> Outcome {
             let answer = api.post(&path("v1/issuer/credentials", id, "revoke"), &json!({ "reason": reason })).await?;
             globals.done(&answer, format_args!("revoked; verifiers that look learn it within a minute"))
         }
+        Command::Suspend { id, reason } => {
+            let answer = api.post(&path("v1/issuer/credentials", id, "suspend"), &json!({ "reason": reason })).await?;
+            globals.done(&answer, format_args!("suspended; verifiers that look learn it within a minute"))
+        }
+        Command::Resume { id } => {
+            let answer = api.post(&path("v1/issuer/credentials", id, "resume"), &json!({})).await?;
+            globals.done(&answer, format_args!("resumed; verifiers that look learn it within a minute"))
+        }
     }
 }
 
@@ -175,7 +201,8 @@ async fn define(globals: &Globals, wish: &Define) -> Outcome {
     };
     let claims = wish.claims.as_deref().map(read_json).transpose()?.unwrap_or_else(|| json!({}));
     let body = json!({
-        "id": wish.id, "type": wish.kind, "claims": claims, "validity_days": wish.days, "approval": approval,
+        "id": wish.id, "type": wish.kind, "claims": claims, "approval": approval,
+        "validity_days": if wish.seconds.is_none() { wish.days } else { 0 }, "validity_s": wish.seconds,
     });
     globals.created(&globals.api()?.post("v1/issuer/types", &body).await?)
 }

@@ -31,6 +31,7 @@ mod query;
 
 mod rows;
 mod run;
+mod space;
 mod status;
 mod tls;
 mod transfer;
@@ -106,6 +107,9 @@ enum Command {
     /// Credentials for the members of a space
     #[command(subcommand)]
     Issuer(issuer::Command),
+    /// The data spaces the node belongs to
+    #[command(subcommand)]
+    Space(space::Command),
     /// Access to the data of a contract
     #[command(subcommand)]
     Transfer(transfer::Command),
@@ -170,6 +174,7 @@ async fn dispatch(cli: &Cli) -> Outcome {
         Command::Contract(command) => contract::run(globals, command).await,
         Command::Credential(command) => credential::run(globals, command).await,
         Command::Issuer(command) => issuer::run(globals, command).await,
+        Command::Space(command) => space::run(globals, command).await,
         Command::Transfer(command) => transfer::run(globals, command).await,
         Command::Query(wish) => query::run(globals, wish).await,
         Command::Pull(wish) => pull::run(globals, wish).await,

@@ -14,9 +14,14 @@ pub enum Command {
     #[command(after_help = "Examples:
   shuyu offer add --asset flights --policy research
   shuyu offer add --asset weather --policy open --approve manual
+  shuyu offer add --asset patients --policy research --access hospitals-only --space Health
 
 With --approve manual each request waits for `shuyu negotiation approve|counter|refuse`. With --approve each-step
-every message of ours waits: `shuyu negotiation approve` also finalizes, and `shuyu transfer approve` opens access.")]
+every message of ours waits: `shuyu negotiation approve` also finalizes, and `shuyu transfer approve` opens access.
+
+An offer is shown to members of its spaces. Among them, --access names the policy that decides who sees it, by
+credentials, recipient and time; without it the contract's policy decides by what it says of these. To everyone else
+the offer does not exist.")]
     Add(Add),
     /// List what the node publishes
     List(Page),
@@ -37,6 +42,12 @@ pub struct Add {
     /// The policy
     #[arg(long)]
     policy: String,
+    /// The policy that decides who sees the offer
+    #[arg(long, value_name = "POLICY")]
+    access: Option<String>,
+    /// A space whose members may see it; may be repeated, and must be given on a node of several spaces
+    #[arg(long = "space", value_name = "NAME")]
+    spaces: Vec<String>,
     /// Id of the offer; by default one is made
     #[arg(long)]
     id: Option<String>,
@@ -62,8 +73,17 @@ pub async fn run(globals: &Globals, command: &Command) -> Outcome {
         Command::Add(offer) => add(globals, offer).await,
         Command::List(page) => {
             let answer = globals.api()?.get_with("v1/offers", &page.query()).await?;
-            globals
-                .listing(&answer, &[("ID", "/id"), ("ASSET", "/asset"), ("POLICY", "/policy"), ("APPROVE", "/approve")])
+            globals.listing(
+                &answer,
+                &[
+                    ("ID", "/id"),
+                    ("ASSET", "/asset"),
+                    ("POLICY", "/policy"),
+                    ("ACCESS", "/access"),
+                    ("SPACES", "/spaces"),
+                    ("APPROVE", "/approve"),
+                ],
+            )
         }
         Command::Remove { id } => {
             let answer = globals.api()?.delete(&path("v1/offers", id, "")).await?;
@@ -78,7 +98,9 @@ async fn add(globals: &Globals, offer: &Add) -> Outcome {
         Approve::Manual => "manual",
         Approve::EachStep => "each-step",
     };
-    let mut body = json!({"asset": offer.asset, "policy": offer.policy, "approve": approve});
+    let mut body = json!({
+        "asset": offer.asset, "policy": offer.policy, "approve": approve, "access": offer.access, "spaces": offer.spaces,
+    });
     if let (Some(id), Some(members)) = (&offer.id, body.as_object_mut()) {
         members.insert("id".to_owned(), id.clone().into());
     }

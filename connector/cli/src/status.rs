@@ -31,6 +31,7 @@ pub async fn run(globals: &Globals, status: &Status) -> Outcome {
             ("did", "/did"),
             ("name", "/name"),
             ("roles", "/roles"),
+            ("spaces", "/spaces"),
             ("version", "/version"),
             ("protocol", "/protocol_url"),
             ("flight", "/flight_url"),

@@ -341,4 +341,59 @@ mod tests {
         let again = Catalogue::open(own, Holdings::new(store), root).unwrap();
         assert_eq!(all(&again, 13), wanted);
     }
+
+    /// What a viewer does not see decides nothing: not the page, not a filter, not what is shown of a dataset.
+    #[tokio::test]
+    async fn hidden_offers_do_not_show_in_any_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let holdings = Holdings::new(Store::open(dir.path()).unwrap());
+        let policy = |constraints: Value| {
+            json!({
+                "@context": ["http://www.w3.org/ns/odrl.jsonld"], "@id": "urn:p", "@type": "Set",
+                "profile": "https://w3id.org/shuyu/profile/1",
+                "permission": [{ "action": "use", "constraint": constraints }],
+            })
+        };
+        let constraint = |left: &str, operator: &str, right: &str| {
+            json!([{ "leftOperand": left, "operator": operator, "rightOperand": right }])
+        };
+        let deny = constraint("https://w3id.org/shuyu/profile/1#columnDeny", "eq", "secret");
+        let friend = constraint("recipient", "eq", "did:web:friend.example");
+        for (id, constraints) in [("all", json!([])), ("narrow", deny), ("friends", friend)] {
+            let row = serde_json::from_value(json!({ "id": id, "policy": policy(constraints) })).unwrap();
+            holdings.add_policy(row).await.unwrap();
+        }
+        let asset = json!({
+            "id": "a", "title": "a", "table": "t", "location": "file:///t.csv", "format": "csv",
+            "issued": "2026-11-22T00:00:00.000Z",
+            "schema": [{ "name": "open", "type": "Int64" }, { "name": "secret", "type": "Int64" }],
+        });
+        holdings.add_asset(serde_json::from_value(asset).unwrap()).await.unwrap();
+        for (id, policy, access) in [("wide", "all", Some("friends")), ("narrow", "narrow", None)] {
+            let offer = json!({ "id": id, "asset": "a", "policy": policy, "access": access });
+            holdings.add_offer(serde_json::from_value(offer).unwrap()).await.unwrap();
+        }
+        let root: CallbackUrl = "https://holder.example/dsp/2025-1".parse().unwrap();
+        let catalogue = Catalogue::open("did:web:holder.example".parse().unwrap(), holdings.clone(), root).unwrap();
+        let friend = Viewer { did: "did:web:friend.example".parse().unwrap(), standing: None };
+        let found = |viewer: &Viewer, filter: Value| {
+            let page = catalogue.page(viewer, request(filter), None, None).unwrap();
+            let of = |entry: &CatalogEntry| {
+                let fields: Vec<&str> = entry.dataset.fields.iter().map(|field| field.name.as_str()).collect();
+                (entry.policies.len(), entry.dataset.offers.len(), fields.join(" "))
+            };
+            page.catalog.entries.iter().map(of).collect::<Vec<_>>()
+        };
+        let by_field = || json!([{ "property": "field", "operator": "=", "value": "secret" }]);
+        assert_eq!(found(&friend, json!([])), [(2, 2, "open secret".to_owned())]);
+        assert_eq!(found(&friend, by_field()).len(), 1);
+        assert_eq!(found(&stranger(), json!([])), [(1, 1, "open".to_owned())]);
+        assert!(found(&stranger(), by_field()).is_empty());
+        let shown = |viewer: &Viewer| catalogue.dataset(viewer, "a").map(|dataset| dataset.to_string());
+        assert!(shown(&friend).unwrap().contains("wide") && !shown(&stranger()).unwrap().contains("wide"));
+        // With the other offer gone there is nothing left to see.
+        holdings.remove_offer("narrow").await.unwrap();
+        let (hidden, none) = (shown(&stranger()).unwrap_err(), catalogue.dataset(&stranger(), "b").unwrap_err());
+        assert_eq!((hidden.status, hidden.detail.replace("`a`", "`b`")), (none.status, none.detail));
+    }
 }

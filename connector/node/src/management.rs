@@ -81,7 +81,8 @@ pub fn router(parts: Parts) -> Router {
     };
     let status = Arc::new(Status { config: parts.config, identity: parts.identity, ledger: Arc::clone(&parts.ledger) });
     let routes = Router::new()
-        .route("/status", get(show_status).with_state(status))
+        .route("/status", get(show_status).with_state(Arc::clone(&status)))
+        .route("/spaces", get(show_spaces).with_state(status))
         .merge(shelf::router(shelf))
         .merge(exchange::router(parts.desk))
         .merge(claims::router(parts.claims))
@@ -104,10 +105,32 @@ async fn show_status(State(status): State<Arc<Status>>) -> Result<Json<Value>, P
     let roles: Vec<&str> = config.roles.iter().map(|role| role.name()).collect();
     Ok(Json(serde_json::json!({
         "did": status.identity.did.as_str(), "name": config.name, "roles": roles, "version": env!("CARGO_PKG_VERSION"),
+        "spaces": config.all_spaces().map(|space| space.name.as_str()).collect::<Vec<_>>(),
         "protocol_url": crate::dsp_server::own_root(&config.public.url), "flight_url": config.public.flight_url,
         "management_url": format!("http://{}", config.listen.management),
         "ledger": ledger::describe(&status.ledger)?, "ready": true,
     })))
+}
+
+/// The spaces as their descriptions say, and what of that this version only keeps.
+async fn show_spaces(State(status): State<Arc<Status>>) -> Json<Value> {
+    let types = |all: &[crate::config::Require]| -> Vec<Value> {
+        all.iter().map(|one| serde_json::json!({ "type": one.r#type, "issuers": one.issuers })).collect()
+    };
+    let shown = |space: &crate::config::Space| {
+        let roots: Vec<Value> =
+            space.trust_roots.iter().map(|root| serde_json::json!({ "did": root.did, "keys": root.keys })).collect();
+        let witnesses = space.witnesses.as_ref();
+        let mut idle = Vec::new();
+        idle.extend(witnesses.map(|_| "witnesses"));
+        idle.extend((!space.catalogue_peers.is_empty()).then_some("catalogue_peers"));
+        serde_json::json!({
+            "name": space.name, "require": types(&space.require), "accept": types(&space.accept), "trust_roots": roots,
+            "witnesses": witnesses.map(|all| serde_json::json!({ "quorum": all.quorum, "keys": all.keys })),
+            "catalogue_peers": space.catalogue_peers, "not_used_yet": idle,
+        })
+    };
+    Json(serde_json::json!({ "items": status.config.all_spaces().map(shown).collect::<Vec<_>>(), "next": null }))
 }
 
 /// Puts the routes behind the keys of operators.

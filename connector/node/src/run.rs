@@ -142,7 +142,6 @@ struct Node {
     engine: Arc<Engine>,
     pull: Pull,
     doorkeeper: Doorkeeper,
-    issuer: Option<Arc<Issuer>>,
     tls: Option<RustlsConfig>,
     tls_pem: Option<TlsPem>,
 }
@@ -300,10 +299,11 @@ impl Node {
         transfers.recover().await.map_err(|problem| RunError::Recover(problem.detail))?;
         if let Some(issuer) = &claims.issuer {
             issuer.recover().map_err(|problem| RunError::Recover(problem.detail))?;
+            let issuer = Arc::clone(issuer);
+            tools.tasks.spawn(async move { issuer.keep_up().await });
         }
         let management = management.merge(token_router(claims.tokens));
-        let issuer = claims.issuer;
-        Ok(Self { config, tools, public, management, gate, engine, pull, doorkeeper, issuer, tls, tls_pem })
+        Ok(Self { config, tools, public, management, gate, engine, pull, doorkeeper, tls, tls_pem })
     }
 
     async fn serve(self) -> Result<(), RunError> {
@@ -319,8 +319,7 @@ impl Node {
             .map(|(certificate, key)| ServerTlsConfig::new().identity(TlsIdentity::from_pem(certificate, key)));
         let service = FlightSql::new(Arc::clone(&self.gate) as SharedGate, self.engine);
         let flight = serve_flight(service, flight, tls, stop.clone());
-        let housekeeping =
-            housekeeping(self.doorkeeper, self.pull, self.issuer, self.tools.events.clone(), stop.clone());
+        let housekeeping = housekeeping(self.doorkeeper, self.pull, self.tools.events.clone(), stop.clone());
         let mut servers = JoinSet::new();
         servers.spawn(async move { server_ended("public", public.await) });
         servers.spawn(async move { server_ended("management", management.await) });
@@ -370,6 +369,7 @@ impl Claims {
             Issuer::new(IssuerTools {
                 identity: Arc::clone(identity),
                 store,
+                evidence: tools.evidence.clone(),
                 peers,
                 tasks: tools.tasks.clone(),
                 stopping: tools.stopping.clone(),
@@ -494,13 +494,7 @@ fn first(ended: Option<Result<Result<(), RunError>, JoinError>>) -> Result<(), R
     }
 }
 
-async fn housekeeping(
-    doorkeeper: Doorkeeper,
-    pull: Pull,
-    issuer: Option<Arc<Issuer>>,
-    events: Events,
-    stop: CancellationToken,
-) {
+async fn housekeeping(doorkeeper: Doorkeeper, pull: Pull, events: Events, stop: CancellationToken) {
     let mut interval = tokio::time::interval(HOUSEKEEPING);
     loop {
         tokio::select! {
@@ -512,9 +506,6 @@ async fn housekeeping(
                     tracing::warn!(%error, "could not forget old events");
                 }
                 pull.sweep().await;
-                if let Some(issuer) = &issuer {
-                    issuer.renew(clock::now()).await;
-                }
             }
             () = stop.cancelled() => return,
         }

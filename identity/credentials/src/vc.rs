@@ -104,8 +104,8 @@ pub struct Draft<'a> {
     pub valid_from: UnixMillis,
     /// Until when; cut to whole seconds.
     pub valid_until: UnixMillis,
-    /// Where its status will be.
-    pub status: Option<&'a StatusEntry>,
+    /// Where its status will be, once for each purpose.
+    pub status: &'a [StatusEntry],
 }
 
 /// Why a JWT is not a credential we accept.
@@ -304,9 +304,12 @@ pub fn issue_with(key: &SecretKey, kid: &str, draft: &Draft<'_>, contexts: &[&st
     });
     if let (Some(members), Value::Object(claims)) = (credential.as_object_mut(), claims) {
         members.extend(times.map(|(member, time)| (member.to_owned(), time.into())));
-        if let Some(status) = draft.status {
-            members.insert("credentialStatus".to_owned(), status.to_json());
-        }
+        let status = match draft.status {
+            [] => None,
+            [only] => Some(only.to_json()),
+            several => Some(several.iter().map(StatusEntry::to_json).collect()),
+        };
+        members.extend(status.map(|status| ("credentialStatus".to_owned(), status)));
         let (typ, payload) = match draft.profile {
             Profile::Vc20 => {
                 members.extend(claims);

@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use shuyu_base::{Did, SecretKey, Suite, UnixMillis};
-use shuyu_credentials::verdict::{Materials, Question, Requirement, decide};
+use shuyu_credentials::verdict::{Demand, Materials, Question, Requirement, decide};
 use shuyu_credentials::{did_key, jws, local_document, vp};
 
 fuzz_target!(|parts: (i64, bool, &[u8])| {
@@ -19,7 +19,7 @@ fuzz_target!(|parts: (i64, bool, &[u8])| {
         assert!(presentation.credentials.len() <= vp::MAX_CREDENTIALS);
     }
     let kind = "MembershipCredential".parse().expect("a type");
-    let requirements = [Requirement { kind, issuers: [did].into() }];
+    let requirements = [Requirement { kind, issuers: [did].into(), demand: Demand::Required }];
     let question = Question { holder: &document, audience: &audience, now, requirements: &requirements };
     let _ = decide(&[compact], &question, &Materials::default());
 });

@@ -4,6 +4,9 @@
 //! saved with its status entry, and delivered to the holder's credential service until that accepts or refuses it.
 
 mod deliver;
+mod evidence;
+mod lists;
+mod renew;
 mod row;
 pub mod server;
 
@@ -15,23 +18,23 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use shuyu_base::{Did, UnixMillis};
-use shuyu_credentials::status::{Bit, Purpose, StatusEntry, StatusKind, StatusList};
 use shuyu_credentials::vc::{self, Draft};
 use shuyu_credentials::{CredentialType, Profile};
 use shuyu_wire::dcp::{CredentialObject, CredentialRequest, CredentialStatus, IssuerMetadata, RequestStatus};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use url::Url;
 
 use crate::clock;
-use crate::identity::{CREDENTIAL_SERVICE, ISSUER_SERVICE_PATH, Identity};
+use crate::evidence::Evidence;
+use crate::identity::{CREDENTIAL_SERVICE, Identity};
 use crate::peers::Peers;
 use crate::problem::Problem;
 use crate::store::{Batch, Store, Table};
 
+use evidence::Deed;
 pub use row::Definition;
-use row::{Approval, Delivery, IssuedRow, ListRow, Payload, RequestRow, RequestState, shown_issued, shown_request};
+use row::{Approval, Delivery, IssuedRow, Payload, RequestRow, RequestState, shown_issued, shown_request};
 
 /// Most definitions; each appears once a profile in the metadata, which has room for 32.
 const MAX_DEFINITIONS: usize = 16;
@@ -44,14 +47,8 @@ const HOUR_MS: i64 = 3_600_000;
 const MAX_COUNTED: usize = 100_000;
 /// Rows read at once.
 const PAGE: usize = 1000;
-/// Bits of one status list.
-const LIST_BITS: u32 = 131_072;
-/// How long a published status list is valid, in milliseconds.
-const LIST_LIFETIME_MS: i64 = 3_600_000;
 /// Row in which the next free status index is kept.
 const NEXT_INDEX: &str = "next";
-/// Pause before a renewal is tried again that failed, in milliseconds.
-const RENEW_AGAIN_MS: i64 = 600_000;
 
 /// Which page of a listing is wanted.
 #[derive(Debug, Default, Deserialize)]
@@ -66,6 +63,8 @@ pub struct IssuerTools {
     pub identity: Arc<Identity>,
     /// State.
     pub store: Store,
+    /// Evidence of what is issued and taken back.
+    pub evidence: Evidence,
     /// The way to holders.
     pub peers: Arc<Peers>,
     /// Work that outlives a request.
@@ -87,6 +86,8 @@ pub struct Issuer {
     hourly: BriefMutex<(UnixMillis, HashMap<Did, usize>)>,
     /// When credentials are to be renewed.
     due: BriefMutex<BTreeSet<(UnixMillis, String)>>,
+    /// Told when one was added.
+    new_due: Notify,
     this: Weak<Self>,
 }
 
@@ -99,6 +100,7 @@ impl Issuer {
             waiting: BriefMutex::default(),
             hourly: BriefMutex::new((UnixMillis(0), HashMap::new())),
             due: BriefMutex::default(),
+            new_due: Notify::new(),
             this: Weak::clone(this),
         })
     }
@@ -154,6 +156,7 @@ impl Issuer {
     fn note_due(&self, id: &str, row: &IssuedRow) {
         if let Some(at) = row.due() {
             self.due.lock().unwrap_or_else(PoisonError::into_inner).insert((at, id.to_owned()));
+            self.new_due.notify_one();
         }
     }
 
@@ -315,11 +318,12 @@ impl Issuer {
         }
         let mut batch = Batch::default();
         let mut index = self.tools.store.get::<u32>(Table::StatusLists, NEXT_INDEX)?.unwrap_or_default();
-        let mut signed = Vec::new();
+        let (mut signed, mut saved) = (Vec::new(), Vec::new());
         for id in row.objects.clone() {
             let gone = || Problem::conflict(format!("nothing is issued under `{id}` any more"));
             let (name, definition, profile) = self.found(&id)?.ok_or_else(gone)?;
-            let (credential, issued, jwt) = self.sign(&row, pid, &definition, (&name, profile), claims, index)?;
+            let (credential, mut issued, jwt) = self.sign(&row, pid, &definition, (&name, profile), claims, index)?;
+            saved.push(self.state(&mut batch, Deed::Issued, &credential, &mut issued)?);
             batch.put(Table::Issued, &credential, &issued)?;
             row.payloads.push(Payload { r#type: definition.r#type.clone(), profile: profile.name().to_owned(), jwt });
             index = index.saturating_add(1);
@@ -328,7 +332,7 @@ impl Issuer {
         row.state = RequestState::Approved;
         batch.put(Table::StatusLists, NEXT_INDEX, &index)?;
         batch.put(Table::IssuerRequests, pid, &row)?;
-        self.tools.store.commit(batch).await?;
+        self.commit(batch, &saved).await?;
         self.count_waiting(&row.holder, |count| *count = count.saturating_sub(1));
         signed.iter().for_each(|(id, issued)| self.note_due(id, issued));
         self.start_delivery(pid);
@@ -364,12 +368,12 @@ impl Issuer {
     ) -> Result<(String, IssuedRow, String), Problem> {
         let identity = &self.tools.identity;
         let now = clock::now();
-        let until = now.plus_millis(i64::from(definition.validity_days).saturating_mul(86_400_000));
+        let until = now.plus_millis(definition.validity_ms());
         let id = format!("urn:uuid:{}", uuid::Uuid::new_v4());
         let kind: CredentialType = definition.kind()?;
         let mut subject = definition.claims.clone();
         subject.extend(claims.clone());
-        let entry = self.entry(profile, index)?;
+        let entries = self.entries(profile, index)?;
         let draft = Draft {
             profile,
             id: &id,
@@ -379,7 +383,7 @@ impl Issuer {
             claims: subject.clone(),
             valid_from: now,
             valid_until: until,
-            status: Some(&entry),
+            status: &entries,
         };
         let jwt = vc::issue(&identity.key, &identity.kid, &draft);
         let issued = IssuedRow {
@@ -393,64 +397,12 @@ impl Issuer {
             issued_ms: now.0,
             valid_until_ms: until.0,
             revoked: None,
+            suspended: None,
             renewed_by: None,
+            salt: evidence::salt()?,
+            acts: 0,
         };
         Ok((id, issued, jwt))
-    }
-
-    fn entry(&self, profile: Profile, index: u32) -> Result<StatusEntry, Problem> {
-        let kind = kind_of(profile);
-        let list = self.list_url(index / LIST_BITS, kind)?;
-        Ok(StatusEntry { kind, purpose: Purpose::Revocation, index: index % LIST_BITS, list })
-    }
-
-    fn list_url(&self, number: u32, kind: StatusKind) -> Result<Url, Problem> {
-        let root = self.tools.public_url.trim_end_matches('/');
-        let text = format!("{root}{ISSUER_SERVICE_PATH}/status/{number}/{}", list_name(kind));
-        Url::parse(&text).map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
-    }
-
-    /// A status list as a signed credential.
-    ///
-    /// # Errors
-    /// 404 if there is no list of this number.
-    pub fn list(&self, number: u32, name: &str) -> Result<String, Problem> {
-        let kind = [StatusKind::Bitstring, StatusKind::List2021].into_iter().find(|kind| list_name(*kind) == name);
-        let kind = kind.ok_or_else(|| Problem::not_found("status list", name))?;
-        let next = self.tools.store.get::<u32>(Table::StatusLists, NEXT_INDEX)?.unwrap_or_default();
-        if next / LIST_BITS < number {
-            return Err(Problem::not_found("status list", &number.to_string()));
-        }
-        let row = self.tools.store.get::<ListRow>(Table::StatusLists, &list_key(number))?.unwrap_or_default();
-        let mut list = StatusList::new(kind, Purpose::Revocation, 0);
-        for index in &row.revoked {
-            list.set(*index, Bit::Set)
-                .map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
-        }
-        let (profile, types) = match kind {
-            StatusKind::Bitstring => (Profile::Vc20, kind.credential_type().parse()),
-            StatusKind::List2021 => (Profile::Vc11, kind.credential_type().parse()),
-        };
-        let types: CredentialType =
-            types.map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "a list has a type"))?;
-        let (identity, now) = (&self.tools.identity, clock::now());
-        let url = self.list_url(number, kind)?;
-        let draft = Draft {
-            profile,
-            id: url.as_str(),
-            types: &[types],
-            issuer: &identity.did,
-            subject: &format!("{url}#list"),
-            claims: list.to_json(),
-            valid_from: now,
-            valid_until: now.plus_millis(LIST_LIFETIME_MS),
-            status: None,
-        };
-        let contexts: &[&str] = match kind {
-            StatusKind::Bitstring => &[],
-            StatusKind::List2021 => &["https://w3id.org/vc/status-list/2021/v1"],
-        };
-        Ok(vc::issue_with(&identity.key, &identity.kid, &draft, contexts))
     }
 
     /// A page of the credentials that were issued, for the operator; without their JWTs.
@@ -462,29 +414,6 @@ impl Issuer {
         self.page(Table::Issued, paging, |id, row: &IssuedRow| shown_issued(id, row, now))
     }
 
-    /// Takes a credential back for good: its bit in the status list is set.
-    ///
-    /// # Errors
-    /// 404 if it was not issued here, 409 if it is revoked.
-    pub async fn revoke(&self, id: &str, reason: Option<String>) -> Result<Value, Problem> {
-        let _turn = self.writing.lock().await;
-        let row = self.tools.store.get::<IssuedRow>(Table::Issued, id)?;
-        let mut row = row.ok_or_else(|| Problem::not_found("credential", id))?;
-        if row.revoked.is_some() {
-            return Err(Problem::conflict(format!("credential `{id}` is revoked")));
-        }
-        let key = list_key(row.index / LIST_BITS);
-        let mut list = self.tools.store.get::<ListRow>(Table::StatusLists, &key)?.unwrap_or_default();
-        list.revoked.insert(row.index % LIST_BITS);
-        row.revoked = Some(reason.unwrap_or_else(|| "revoked by the operator".to_owned()));
-        let mut batch = Batch::default();
-        batch.put(Table::StatusLists, &key, &list)?;
-        batch.put(Table::Issued, id, &row)?;
-        self.tools.store.commit(batch).await?;
-        tracing::info!(credential = %id, holder = %row.holder, "credential revoked");
-        Ok(shown_issued(id, &row, clock::now()))
-    }
-
     /// The definition and profile of an id of the metadata.
     fn found(&self, id: &str) -> Result<Option<(String, Definition, Profile)>, Problem> {
         let Some((name, short)) = id.rsplit_once('.') else { return Ok(None) };
@@ -493,50 +422,6 @@ impl Issuer {
         };
         let definition = self.tools.store.get::<Definition>(Table::IssuerTypes, name)?;
         Ok(definition.map(|definition| (name.to_owned(), definition, profile)))
-    }
-
-    /// Issues anew what is about to expire, was not revoked and is still defined; the old one stays valid to its end.
-    pub async fn renew(&self, now: UnixMillis) {
-        for id in self.taken_due(now) {
-            if let Err(problem) = self.renew_one(&id, now).await {
-                tracing::warn!(credential = %id, detail = %problem.detail, "credential not renewed");
-                let again = now.plus_millis(RENEW_AGAIN_MS);
-                self.due.lock().unwrap_or_else(PoisonError::into_inner).insert((again, id));
-            }
-        }
-    }
-
-    fn taken_due(&self, now: UnixMillis) -> Vec<String> {
-        let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
-        let later = due.split_off(&(now.plus_millis(1), String::new()));
-        std::mem::replace(&mut *due, later).into_iter().map(|(_, id)| id).collect()
-    }
-
-    async fn renew_one(&self, id: &str, now: UnixMillis) -> Result<(), Problem> {
-        let _turn = self.writing.lock().await;
-        let old = self.tools.store.get::<IssuedRow>(Table::Issued, id)?;
-        let Some(mut old) = old.filter(|row| row.due().is_some() && now.0 < row.valid_until_ms) else { return Ok(()) };
-        let profile = Profile::from_name(&old.profile);
-        let definition = self.tools.store.get::<Definition>(Table::IssuerTypes, &old.definition)?;
-        let (Some(profile), Some(definition)) = (profile, definition) else { return Ok(()) };
-        let mut row = self.row(&old.request)?;
-        let index = self.tools.store.get::<u32>(Table::StatusLists, NEXT_INDEX)?.unwrap_or_default();
-        let definition_name = old.definition.clone();
-        let (renewed, issued, jwt) =
-            self.sign(&row, &old.request, &definition, (&definition_name, profile), &old.claims, index)?;
-        row.payloads = vec![Payload { r#type: definition.r#type.clone(), profile: profile.name().to_owned(), jwt }];
-        (row.state, row.delivery) = (RequestState::Approved, Delivery::default());
-        old.renewed_by = Some(renewed.clone());
-        let mut batch = Batch::default();
-        batch.put(Table::StatusLists, NEXT_INDEX, &index.saturating_add(1))?;
-        batch.put(Table::Issued, &renewed, &issued)?;
-        batch.put(Table::Issued, id, &old)?;
-        batch.put(Table::IssuerRequests, &old.request, &row)?;
-        self.tools.store.commit(batch).await?;
-        tracing::info!(credential = %id, by = %renewed, holder = %old.holder, "credential renewed");
-        self.note_due(&renewed, &issued);
-        self.start_delivery(&old.request);
-        Ok(())
     }
 }
 
@@ -556,29 +441,11 @@ fn object(
     })
 }
 
-fn kind_of(profile: Profile) -> StatusKind {
-    match profile {
-        Profile::Vc20 => StatusKind::Bitstring,
-        Profile::Vc11 => StatusKind::List2021,
-    }
-}
-
 fn short_name(profile: Profile) -> &'static str {
     match profile {
         Profile::Vc20 => "vc20",
         Profile::Vc11 => "vc11",
     }
-}
-
-fn list_name(kind: StatusKind) -> &'static str {
-    match kind {
-        StatusKind::Bitstring => "bitstring",
-        StatusKind::List2021 => "2021",
-    }
-}
-
-fn list_key(number: u32) -> String {
-    format!("list-{number}")
 }
 
 /// An answer that names what is listed.

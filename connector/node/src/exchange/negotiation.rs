@@ -195,10 +195,8 @@ impl Negotiations {
             .map_err(|error| Problem::peer(crate::management::chain(&error)))?;
         let (dataset, terms) = self.own_offer(offer_id)?;
         // Who offers unasked has agreed to its own terms; the later words may still each want a yes.
-        let answers = match self.answers_of(offer_id, &dataset) {
-            Some(Approve::EachStep) => Approve::EachStep,
-            Some(Approve::Auto | Approve::Manual) | None => Approve::Auto,
-        };
+        let offered = self.holdings.offer(offer_id)?;
+        let answers = if offered.approve == Approve::EachStep { Approve::EachStep } else { Approve::Auto };
         let pid = new_pid();
         let row = Row {
             pid: pid.clone(),
@@ -218,7 +216,7 @@ impl Negotiations {
                 proposed: None,
                 answers,
                 counter_offers: 0,
-                spaces: self.holdings.offer(offer_id)?.spaces,
+                spaces: offered.spaces,
                 agreement: None,
                 signatures: Vec::new(),
                 renews: None,
@@ -672,12 +670,6 @@ impl Negotiations {
         let policy = parse_policy(&self.holdings.policy(&offer.policy)?.policy)?;
         let terms = as_offer(&policy, &offer.id, &offer.asset, &self.tools.did);
         Ok((offer.asset, terms))
-    }
-
-    /// How requests for this offer are answered, if it is offered now.
-    pub fn answers_of(&self, offer_id: &str, dataset: &str) -> Option<Approve> {
-        let offer = self.holdings.offer(offer_id).ok()?;
-        (offer.asset == dataset).then_some(offer.approve)
     }
 
     /// An agreement's identifier is its provider's choice, and must not be that of another contract we hold.

@@ -49,11 +49,6 @@ impl Rule {
         self.requests(viewer, now).any(|request| self.program.permits(&request).is_permit())
     }
 
-    /// Whether the viewer is in one of its spaces at all.
-    pub fn is_met_by(&self, viewer: &Viewer) -> bool {
-        !viewer.shown_in(&self.spaces).is_empty()
-    }
-
     /// Why the viewer is not admitted, in words that name types of credentials and no claims of the viewer.
     pub fn refusal(&self, viewer: &Viewer, now: UnixMillis) -> String {
         let decisions: Vec<Decision> =

@@ -52,6 +52,8 @@ pub fn router(desk: Arc<Desk>) -> Router {
         .route("/issuer/requests/{id}/deliver", post(redeliver))
         .route("/issuer/credentials", get(issued))
         .route("/issuer/credentials/{id}/revoke", post(revoke))
+        .route("/issuer/credentials/{id}/suspend", post(suspend))
+        .route("/issuer/credentials/{id}/resume", post(resume))
         .with_state(desk)
 }
 
@@ -184,6 +186,14 @@ async fn redeliver(State(desk): Shared, Path(id): Path<String>) -> Result<Json<V
 
 async fn issued(State(desk): Shared, Query(paging): Query<Paging>) -> Result<Json<Value>, Problem> {
     desk.issuer()?.issued(&paging).map(Json)
+}
+
+async fn suspend(State(desk): Shared, Path(id): Path<String>, Body(why): Body<Why>) -> Result<Json<Value>, Problem> {
+    desk.issuer()?.suspend(&id, why.reason).await.map(Json)
+}
+
+async fn resume(State(desk): Shared, Path(id): Path<String>) -> Result<Json<Value>, Problem> {
+    desk.issuer()?.resume(&id).await.map(Json)
 }
 
 async fn revoke(State(desk): Shared, Path(id): Path<String>, Body(why): Body<Why>) -> Result<Json<Value>, Problem> {

@@ -39,7 +39,7 @@ fn issued(profile: Profile) -> String {
         claims,
         valid_from: NOW,
         valid_until: NOW.plus_millis(86_400_000),
-        status: Some(&status()),
+        status: &[status()],
     };
     issue(&key(1), KID, &draft)
 }

@@ -61,7 +61,7 @@ const GOOD: Wish = Wish {
 
 fn credential(wish: &Wish) -> String {
     let types = [wish.kind.parse().unwrap()];
-    let status = wish.index.map(entry);
+    let status: Vec<StatusEntry> = wish.index.map(entry).into_iter().collect();
     let subject = did(wish.subject);
     let draft = vc::Draft {
         profile: wish.profile,
@@ -72,7 +72,7 @@ fn credential(wish: &Wish) -> String {
         claims: serde_json::Map::new(),
         valid_from: NOW.plus_millis(wish.from),
         valid_until: NOW.plus_millis(wish.until),
-        status: status.as_ref(),
+        status: &status,
     };
     vc::issue(&key(wish.issuer), &kid(wish.issuer), &draft)
 }
@@ -100,7 +100,7 @@ fn list_of(issuer: &str, change: impl FnOnce(&mut serde_json::Map<String, Value>
         claims,
         valid_from: NOW,
         valid_until: NOW.plus_millis(HOUR_MS),
-        status: None,
+        status: &[],
     };
     vc::issue(&key(issuer), &kid(issuer), &draft)
 }

@@ -29,7 +29,7 @@ async fn a_member_joins_by_the_description_of_the_space() {
         assert_eq!(ran.code, code, "{}", ran.err);
     }
     let config = std::fs::read_to_string(path("good/shuyu.toml")).expect("a node has a configuration");
-    assert!(config.contains("[[space.require]]") && config.contains("did:web:city.example"), "{config}");
+    assert!(config.contains("[[spaces.require]]") && config.contains("did:web:city.example"), "{config}");
 }
 
 async fn made(dir: &TempDir, role: &str) -> Node {
@@ -124,7 +124,7 @@ async fn a_space_lets_in_who_holds_its_credential_until_it_is_revoked() {
     space.holder.restart().await;
     let refused = space.catalogue().await;
     assert_ne!(refused.code, 0);
-    assert!(refused.err.contains("credential has status `revocation`"), "{}", refused.err);
+    assert!(refused.err.contains("`MembershipCredential` has status `revocation`"), "{}", refused.err);
     // An issuer that cannot be asked: nobody is believed.
     space.issuer.kill();
     space.holder.restart().await;

@@ -9,6 +9,7 @@
 mod claims;
 mod contracts;
 mod crash;
+mod credentials;
 mod events;
 mod exchange;
 mod hostile;

@@ -38,7 +38,11 @@ pub struct Definition {
     #[serde(default)]
     pub claims: Map<String, Value>,
     /// Its life, in days, 1 to 3650.
+    #[serde(default)]
     pub validity_days: u32,
+    /// Its life, in seconds, instead of days: 10 to 86,400.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validity_s: Option<u32>,
     /// Who decides.
     pub approval: Approval,
 }
@@ -54,8 +58,14 @@ impl Definition {
             return Err(Problem::invalid("`id`: 1 to 64 letters, digits, `-` and `_`"));
         }
         self.kind()?;
-        if !(1..=MAX_VALIDITY_DAYS).contains(&self.validity_days) {
-            return Err(Problem::invalid(format!("`validity_days`: 1 to {MAX_VALIDITY_DAYS}")));
+        match self.validity_s {
+            None if !(1..=MAX_VALIDITY_DAYS).contains(&self.validity_days) => {
+                return Err(Problem::invalid(format!("`validity_days`: 1 to {MAX_VALIDITY_DAYS}")));
+            }
+            Some(seconds) if !(10..=86_400).contains(&seconds) || self.validity_days != 0 => {
+                return Err(Problem::invalid("`validity_s`: 10 to 86400, and without `validity_days`"));
+            }
+            None | Some(_) => {}
         }
         if self.claims.contains_key("id") {
             return Err(Problem::invalid("`claims.id`: the subject is the holder"));
@@ -64,6 +74,12 @@ impl Definition {
             return Err(Problem::invalid(format!("`claims`: larger than {MAX_CLAIMS_BYTES} bytes")));
         }
         Ok(())
+    }
+
+    /// Its life, in milliseconds.
+    pub fn validity_ms(&self) -> i64 {
+        let days = i64::from(self.validity_days).saturating_mul(86_400_000);
+        self.validity_s.map_or(days, |seconds| i64::from(seconds).saturating_mul(1000))
     }
 
     /// Its type as a value.
@@ -78,7 +94,7 @@ impl Definition {
     pub fn shown(&self, id: &str) -> Value {
         json!({
             "id": id, "type": self.r#type, "claims": self.claims, "validity_days": self.validity_days,
-            "approval": self.approval,
+            "validity_s": self.validity_s, "approval": self.approval,
         })
     }
 }
@@ -165,24 +181,36 @@ pub struct IssuedRow {
     pub valid_until_ms: i64,
     /// Why it was revoked.
     pub revoked: Option<String>,
+    /// Why it is suspended.
+    #[serde(default)]
+    pub suspended: Option<String>,
     /// The credential that replaces it.
     pub renewed_by: Option<String>,
+    /// What makes the commitments in the ledger impossible to guess, in hexadecimal.
+    #[serde(default)]
+    pub salt: String,
+    /// Statements about it in the ledger so far.
+    #[serde(default)]
+    pub acts: u64,
 }
 
 impl IssuedRow {
-    /// When it is to be renewed: a quarter of its life before its end. Never if it was revoked or renewed.
+    /// When it is to be renewed: a quarter of its life before its end. Never if it was revoked, suspended or renewed.
     pub fn due(&self) -> Option<UnixMillis> {
         let life = self.valid_until_ms.saturating_sub(self.issued_ms);
-        let is_latest = self.revoked.is_none() && self.renewed_by.is_none();
+        let is_latest = self.revoked.is_none() && self.suspended.is_none() && self.renewed_by.is_none();
         is_latest.then(|| UnixMillis(self.valid_until_ms.saturating_sub(life / RENEWED_PART)))
     }
 }
 
-/// Revoked indexes of one status list.
+/// Revoked and suspended indexes of the status lists of one number.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct ListRow {
     /// Indexes inside the list.
     pub revoked: BTreeSet<u32>,
+    /// Likewise, of suspended credentials.
+    #[serde(default)]
+    pub suspended: BTreeSet<u32>,
 }
 
 /// A request for the operator, without what is secret.
@@ -199,14 +227,15 @@ pub fn shown_issued(id: &str, row: &IssuedRow, now: UnixMillis) -> Value {
     let state = match (&row.revoked, &row.renewed_by) {
         (Some(_), _) => "revoked",
         (None, _) if row.valid_until_ms <= now.0 => "expired",
+        (None, _) if row.suspended.is_some() => "suspended",
         (None, Some(_)) => "renewed",
         (None, None) => "valid",
     };
     json!({
         "id": id, "type": row.r#type, "profile": row.profile, "holder": row.holder, "request": row.request,
         "claims": row.claims, "issued": UnixMillis(row.issued_ms).to_string(),
-        "valid_until": UnixMillis(row.valid_until_ms).to_string(), "state": state, "reason": row.revoked,
-        "renewed_by": row.renewed_by,
+        "valid_until": UnixMillis(row.valid_until_ms).to_string(), "state": state,
+        "reason": row.revoked.as_ref().or(row.suspended.as_ref()), "renewed_by": row.renewed_by, "salt": row.salt,
     })
 }
 
@@ -227,7 +256,10 @@ mod tests {
             issued_ms: 1_000,
             valid_until_ms: 101_000,
             revoked: None,
+            suspended: None,
             renewed_by: None,
+            salt: String::new(),
+            acts: 0,
         };
         assert_eq!(row.due(), Some(UnixMillis(76_000)));
         assert_eq!(IssuedRow { renewed_by: Some("2".to_owned()), ..row.clone() }.due(), None);
@@ -240,6 +272,7 @@ mod tests {
             r#type: "MembershipCredential".to_owned(),
             claims: Map::new(),
             validity_days: 90,
+            validity_s: None,
             approval: Approval::Manual,
         };
         assert!(good.check("membership").is_ok());
@@ -251,6 +284,8 @@ mod tests {
         assert!(refused("a.b", &|_| {}).starts_with("`id`"));
         assert!(refused("a", &|bad| bad.r#type = "a b".to_owned()).starts_with("`type`"));
         assert!(refused("a", &|bad| bad.validity_days = 0).starts_with("`validity_days`"));
+        assert!(refused("a", &|bad| bad.validity_s = Some(60)).starts_with("`validity_s`"));
+        assert!(refused("a", &|bad| (bad.validity_days, bad.validity_s) = (0, Some(9))).starts_with("`validity_s`"));
         assert!(refused("a", &|bad| drop(bad.claims.insert("id".to_owned(), "x".into()))).starts_with("`claims.id`"));
         let large = "x".repeat(MAX_CLAIMS_BYTES);
         assert!(
