@@ -354,9 +354,7 @@ mod tests {
                 "permission": [{ "action": "use", "constraint": constraints }],
             })
         };
-        let constraint = |left: &str, operator: &str, right: &str| {
-            json!([{ "leftOperand": left, "operator": operator, "rightOperand": right }])
-        };
+        let constraint = |left: &str, operator: &str, right: &str| json!([{ "leftOperand": left, "operator": operator, "rightOperand": right }]);
         let deny = constraint("https://w3id.org/shuyu/profile/1#columnDeny", "eq", "secret");
         let friend = constraint("recipient", "eq", "did:web:friend.example");
         for (id, constraints) in [("all", json!([])), ("narrow", deny), ("friends", friend)] {
