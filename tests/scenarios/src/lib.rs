@@ -14,6 +14,7 @@
 pub mod clock;
 pub mod effects;
 pub mod node;
+pub mod pages;
 pub mod receiver;
 pub mod rogue;
 pub mod space;
