@@ -40,7 +40,7 @@ pub fn check_access(policy: &Policy) -> Vec<Finding> {
                 refuse(&path, what, "put it in the contract's policy");
             }
             for (index, constraint) in rule.constraints.iter().enumerate() {
-                if let Some(left) = first_not_of_caller(constraint) {
+                if let Some(left) = first_not(constraint, LeftOperand::is_of_access) {
                     let what = format!("`{}` is not known when a catalogue is read", left.name());
                     let hint = "an access policy is over credentialType, credentialClaim, recipient and dateTime";
                     refuse(&format!("{path}.constraint[{index}]"), what, hint);
@@ -53,8 +53,8 @@ pub fn check_access(policy: &Policy) -> Vec<Finding> {
 
 /// What `policy` says of the caller alone, as a set to be asked about [`Action::Use`] of any asset.
 ///
-/// It denies only callers that the policy permits nothing: conditions on the use itself (purpose, place, counts, duties)
-/// are taken to hold in permissions, and prohibitions that have such conditions are left out.
+/// It denies only callers that the policy permits nothing at any time: conditions on the use itself (purpose, place, time,
+/// counts, duties) are taken to hold in permissions, and prohibitions that have such conditions are left out.
 pub fn caller_view(policy: &Policy) -> Policy {
     let plain = |rule: &Rule| Rule {
         target: None,
@@ -69,7 +69,7 @@ pub fn caller_view(policy: &Policy) -> Policy {
         !transfers
             && rule.action == Action::Use
             && rule.target.is_none()
-            && rule.constraints.iter().all(|constraint| first_not_of_caller(constraint).is_none())
+            && rule.constraints.iter().all(|constraint| first_not(constraint, LeftOperand::is_of_caller).is_none())
     };
     // A policy that is void is not published; in any other, `invalid` and `prohibit` decide alike.
     let conflict = if policy.conflict == Conflict::Invalid { Conflict::Prohibit } else { policy.conflict };
@@ -145,16 +145,16 @@ fn of_caller(constraint: &Constraint) -> Option<Constraint> {
             (!kept.is_empty() || members.is_empty()).then_some(Constraint::And(kept))
         }
         Constraint::Atomic { .. } | Constraint::Or(_) | Constraint::Xone(_) => {
-            first_not_of_caller(constraint).is_none().then(|| constraint.clone())
+            first_not(constraint, LeftOperand::is_of_caller).is_none().then(|| constraint.clone())
         }
     }
 }
 
-fn first_not_of_caller(constraint: &Constraint) -> Option<LeftOperand> {
+fn first_not(constraint: &Constraint, fits: fn(LeftOperand) -> bool) -> Option<LeftOperand> {
     match constraint {
-        Constraint::Atomic { left, .. } => (!left.is_of_caller()).then_some(*left),
+        Constraint::Atomic { left, .. } => (!fits(*left)).then_some(*left),
         Constraint::And(members) | Constraint::Or(members) | Constraint::Xone(members) => {
-            members.iter().find_map(first_not_of_caller)
+            members.iter().find_map(|member| first_not(member, fits))
         }
     }
 }

@@ -240,9 +240,14 @@ impl LeftOperand {
         matches!(self, Self::CredentialType | Self::CredentialClaim)
     }
 
-    /// Whether the term speaks of who asks, and when: of what is known before any use. Access policies are made of these.
+    /// Whether the term speaks of who asks.
     pub fn is_of_caller(self) -> bool {
-        self.is_credential() || matches!(self, Self::Recipient | Self::DateTime)
+        self.is_credential() || self == Self::Recipient
+    }
+
+    /// Whether an access policy may speak of the term: of who asks, and when.
+    pub fn is_of_access(self) -> bool {
+        self.is_of_caller() || self == Self::DateTime
     }
 
     /// Whether the term is a budget that is spent while data flows.

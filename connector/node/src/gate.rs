@@ -23,7 +23,7 @@ use shuyu_policy::{
 
 use crate::access::{AccessClaims, AccessTokens};
 use crate::agreements::{AgreementRow, Agreements, Side, UsageRow};
-use crate::claims::space::{Relied, Spaces};
+use crate::claims::space::{Relied, Spaces, Viewer};
 use crate::clock;
 use crate::events::Events;
 use crate::evidence::{Evidence, EvidenceError};
@@ -109,11 +109,12 @@ impl Gatekeeper {
     }
 
     /// Decides one request, with everything it looked at.
-    async fn decide(
+    fn decide(
         &self,
         caller: &Caller,
         want: &Want<'_>,
         usage: UsageRow,
+        viewer: &Result<Viewer, Refused>,
     ) -> Result<(AgreementRow, Permit), Refused> {
         let row = self.agreements.get(&caller.agreement).map_err(refused)?;
         if row.role != Side::Provider || row.peer != caller.consumer.as_str() {
@@ -130,14 +131,15 @@ impl Gatekeeper {
         if standing != Standing::Active {
             return authorize(&live, &request).map(|permit| (row, permit)).map_err(|refusal| refused_by(&refusal, &[]));
         }
-        let (viewer, all) = self.shown(caller, &row).await?;
+        let viewer = viewer.as_ref().map_err(Refused::clone)?;
+        let all = self.shown(viewer, &row)?;
         // What was shown in one space counts by itself, never together with another's.
         let mut refused = None;
         for (space, shown) in all {
             request.shown = shown;
             match authorize(&live, &request) {
                 Ok(permit) => {
-                    self.watch_over(caller, &row, &viewer, space.as_deref().unwrap_or_default(), &request.shown);
+                    self.watch_over(caller, &row, viewer, space.as_deref().unwrap_or_default(), &request.shown);
                     return Ok((row, permit));
                 }
                 Err(refusal) => drop(refused.get_or_insert(refusal)),
@@ -148,14 +150,20 @@ impl Gatekeeper {
     }
 
     /// Decides with the stream's end already in view: whoever ends the contract or the transfer from here on is heard.
-    async fn permitted(&self, caller: &Caller, want: &Want<'_>, usage: UsageRow) -> Result<Grant, Refused> {
+    fn permitted(
+        &self,
+        caller: &Caller,
+        want: &Want<'_>,
+        usage: UsageRow,
+        viewer: &Result<Viewer, Refused>,
+    ) -> Result<Grant, Refused> {
         let standing = self.agreements.watch(&caller.transfer, &caller.agreement);
         match self.transfers.standing(&caller.transfer) {
             StreamStanding::Live => {}
             StreamStanding::Revoked(reason) => return Err(Refused::new(RefusedCode::Revoked, reason)),
             StreamStanding::Expired => return Err(Refused::new(RefusedCode::Expired, "the transfer is over")),
         }
-        let (row, permit) = self.decide(caller, want, usage).await?;
+        let (row, permit) = self.decide(caller, want, usage, viewer)?;
         Ok(Grant { permit, table: self.table(&row.asset)?, standing, use_id: String::new() })
     }
 
@@ -275,8 +283,9 @@ impl Gate for Gatekeeper {
     }
 
     async fn view(&self, caller: &Caller, ask: &Ask) -> Result<Grant, Refused> {
+        let viewer = self.viewer(caller).await;
         let usage = self.usage(&caller.agreement)?;
-        let seen = self.permitted(caller, &Want::of(ask), usage).await;
+        let seen = self.permitted(caller, &Want::of(ask), usage, &viewer);
         if let Err(refused) = &seen
             && is_verdict(refused.code)
         {
@@ -307,13 +316,14 @@ impl Gate for Gatekeeper {
         if opened.agreement != caller.agreement || opened.consumer != caller.consumer.as_str() {
             return Err(Refused::new(RefusedCode::NotFound, "there is no such use"));
         }
+        let viewer = self.viewer(caller).await;
         let mut usage = self.usage(&caller.agreement)?;
         // This use was counted when it was opened.
         usage.count = usage.count.saturating_sub(1);
         let action = Action::from_name(&opened.action).ok_or_else(|| unavailable("unknown action in a stored use"))?;
         let form = opened.form.as_deref().and_then(|word| word.parse().ok());
         let want = Want { action, purpose: opened.purpose.as_deref(), form };
-        let grant = self.permitted(caller, &want, usage).await?;
+        let grant = self.permitted(caller, &want, usage, &viewer)?;
         Ok(Grant { use_id: use_id.to_owned(), ..grant })
     }
 
@@ -426,9 +436,11 @@ impl Gatekeeper {
     }
 
     async fn open_locked(&self, caller: &Caller, ask: &Ask) -> Result<Grant, Refused> {
+        // Before the lock: what is fetched for it may take long, and running streams spend under the same lock.
+        let viewer = self.viewer(caller).await;
         let _guard = self.locks.lock(&caller.agreement).await;
         let mut usage = self.usage(&caller.agreement)?;
-        let grant = self.permitted(caller, &Want::of(ask), usage).await?;
+        let grant = self.permitted(caller, &Want::of(ask), usage, &viewer)?;
         let permit = &grant.permit;
         usage.count += 1;
         usage.seq += 1;

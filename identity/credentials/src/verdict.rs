@@ -11,6 +11,7 @@ use shuyu_base::{Did, UnixMillis};
 use url::Url;
 
 use crate::DidDocument;
+use crate::jws::JwsError;
 use crate::schema::{Schema, SchemaError};
 use crate::scope::CredentialType;
 use crate::status::{StatusEntry, StatusError, StatusList};
@@ -150,13 +151,19 @@ pub enum VerdictError {
         /// Why.
         source: StatusError,
     },
-    /// Its status list is not acceptable: forged, of another issuer, or outdated.
-    #[error("status list `{url}` is not acceptable: {reason}")]
+    /// Its status list is not acceptable: forged, or of another issuer.
+    #[error("status list `{url}` is not acceptable: {source}")]
     List {
         /// Where it is.
         url: Url,
         /// What is wrong.
-        reason: String,
+        source: CredentialError,
+    },
+    /// Its status list has ended, or not begun.
+    #[error("status list `{url}` is not acceptable: it is not valid now")]
+    ListOutdated {
+        /// Where it is.
+        url: Url,
     },
     /// It is revoked or suspended.
     #[error("`{kind}` has status `{purpose}`")]
@@ -214,6 +221,18 @@ fn told_whole(error: &VerdictError) -> String {
         source = cause.source();
     }
     text
+}
+
+impl VerdictError {
+    /// Whether a document does not have a key that was signed with: it may have changed since it was fetched.
+    pub fn is_unknown_key(&self) -> bool {
+        matches!(
+            self,
+            Self::Presentation { source: PresentationError::Jws(JwsError::UnknownKey { .. }), .. }
+                | Self::Credential { source: CredentialError::Jws(JwsError::UnknownKey { .. }), .. }
+                | Self::List { source: CredentialError::Jws(JwsError::UnknownKey { .. }), .. }
+        )
+    }
 }
 
 fn told(unreadable: Option<&CredentialError>) -> String {
@@ -407,10 +426,10 @@ impl<'a> Round<'a> {
             }
         };
         // Verified with the document of the credential's issuer: a list of anybody else does not pass.
-        let bad = |reason: String| VerdictError::List { url: entry.list.clone(), reason };
-        let (subject, window) = vc::verify_list(compact, issuer).map_err(|error| bad(error.to_string()))?;
+        let bad = |source| VerdictError::List { url: entry.list.clone(), source };
+        let (subject, window) = vc::verify_list(compact, issuer).map_err(bad)?;
         if !window.holds(self.now) {
-            return Err(bad("it is not valid now".to_owned()));
+            return Err(VerdictError::ListOutdated { url: entry.list.clone() });
         }
         let unknown = |source| VerdictError::Status { kind: kind.clone(), source };
         let list = StatusList::parse(&subject).map_err(unknown)?;

@@ -3,6 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use shuyu_base::{SecretKey, Suite};
+use shuyu_credentials::facts::{Facts, MAX_FACTS};
 use shuyu_credentials::status::StatusList;
 use shuyu_credentials::{did_key, jws, local_document, vc};
 
@@ -17,6 +18,15 @@ fuzz_target!(|parts: (bool, &[u8])| {
     }
     let Ok(credential) = vc::verify(&compact, &document) else { return };
     assert_eq!(credential.issuer, did);
+    let mut facts = Facts::default();
+    facts.add(&credential, |_| true);
+    assert!(facts.claims.len() <= MAX_FACTS * credential.types.len());
+    assert!(
+        facts
+            .claims
+            .iter()
+            .all(|fact| credential.types.iter().any(|kind| fact.split('#').next() == Some(kind.as_str())))
+    );
     let claimed = vc::peek(&compact).expect("what verifies can be peeked at");
     assert_eq!((claimed.issuer, claimed.types), (credential.issuer, credential.types));
 });

@@ -19,8 +19,7 @@ use shuyu_base::{Did, Digest, UnixMillis};
 use shuyu_credentials::access::MAX_ACCESS_TOKEN_BYTES;
 use shuyu_credentials::token::SKEW_MS;
 use shuyu_credentials::verdict::{Carried, Good, Materials, Verdict, VerdictError, judge, open};
-use shuyu_credentials::vp::PresentationError;
-use shuyu_credentials::{Claims, CredentialError, CredentialType, Facts, JwsError, Profile, Scope};
+use shuyu_credentials::{Claims, CredentialType, Facts, Profile, Scope};
 use shuyu_policy::Shown;
 use shuyu_resolver::Http;
 use shuyu_wire::dcp::{PresentationQuery, PresentationResponse};
@@ -232,7 +231,7 @@ impl Spaces {
             Some(known) => known.carried,
             None => self.kept(caller)?.ok_or(AdmitError::NeverShown)?,
         };
-        let judged = tokio::time::timeout(ASK_TIME, self.judge_all(caller, &carried, Again::No)).await;
+        let judged = tokio::time::timeout(ASK_TIME, self.judge_all(caller, &carried)).await;
         let standing = Arc::new(judged.map_err(|_| AdmitError::TooSlow)?.map_err(AdmitError::Lapsed)?);
         insert(&self.known, caller.clone(), Known { carried, standing: Arc::clone(&standing) });
         Ok(viewer(Some(standing)))
@@ -293,7 +292,7 @@ impl Spaces {
         if MAX_CARRIED < carried.len() || MAX_CARRIED_BYTES < bytes {
             return Err(AdmitError::Refused("too many credentials were presented".to_owned()));
         }
-        let judged = self.judge_all(caller, &carried, Again::OnUnknownKey).await;
+        let judged = self.judge_all(caller, &carried).await;
         let standing = Arc::new(judged.map_err(AdmitError::Refused)?);
         Ok(Known { carried, standing })
     }
@@ -312,7 +311,7 @@ impl Spaces {
         let holder = self.peers.document(caller).await?;
         let opened = match open(&answer.presentations, &holder, &self.own, clock::now()) {
             // A key may have changed since we looked: once more, with a fresh document.
-            Err(error) if is_unknown_key(&error) => {
+            Err(error) if error.is_unknown_key() => {
                 let holder = self.peers.fresh_document(caller).await?;
                 open(&answer.presentations, &holder, &self.own, clock::now())
             }
@@ -322,13 +321,14 @@ impl Spaces {
     }
 
     /// Decides for every space. An error says why there is none that admits.
-    async fn judge_all(&self, caller: &Did, carried: &[Carried], again: Again) -> Result<Standing, String> {
+    async fn judge_all(&self, caller: &Did, carried: &[Carried]) -> Result<Standing, String> {
         let now = clock::now();
         let mut standing = Standing { memberships: BTreeMap::new(), until: now.plus_millis(self.ttl_ms) };
         let mut refused = Vec::new();
         for space in &self.spaces {
             let judged = match self.judge_one(space, caller, carried).await {
-                Err(error) if again == Again::OnUnknownKey && is_unknown_key(&error) => {
+                // A key may have changed since we looked: once more, with fresh documents.
+                Err(error) if error.is_unknown_key() => {
                     for issuer in space.issuers() {
                         // What cannot be had shows in the verdict.
                         let _ = self.peers.fresh_document(issuer).await;
@@ -372,13 +372,6 @@ impl Spaces {
         let reason = "its credentials need too much to be verified".to_owned();
         Err(VerdictError::Unavailable { what: caller.to_string(), reason })
     }
-}
-
-/// Whether documents are fetched anew for a key that is not known.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Again {
-    OnUnknownKey,
-    No,
 }
 
 /// What good credentials say in a space: each under the types for which the space trusts its issuer.
@@ -432,12 +425,4 @@ impl Drop for OwnPlace<'_> {
             }
         }
     }
-}
-
-fn is_unknown_key(error: &VerdictError) -> bool {
-    matches!(
-        error,
-        VerdictError::Presentation { source: PresentationError::Jws(JwsError::UnknownKey { .. }), .. }
-            | VerdictError::Credential { source: CredentialError::Jws(JwsError::UnknownKey { .. }), .. }
-    )
 }

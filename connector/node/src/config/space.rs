@@ -315,4 +315,15 @@ keys = ['VKEY']
             assert!(reason.contains(said) && reason.contains("city.toml"), "{reason}");
         }
     }
+
+    proptest::proptest! {
+        /// A description is somebody else's text.
+        #[test]
+        fn any_text_is_read_without_panic(text in "\\PC{0,200}", at in 0usize..500, cut in 0usize..40) {
+            let _ = parse(&text);
+            let good = good();
+            let changed: String = good.chars().take(at).chain(text.chars()).chain(good.chars().skip(at + cut)).collect();
+            let _ = parse(&changed);
+        }
+    }
 }

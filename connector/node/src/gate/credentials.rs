@@ -17,21 +17,21 @@ use crate::management::chain;
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 
 impl Gatekeeper {
-    /// What the consumer's credentials say now, by space that the contract belongs to.
-    pub(super) async fn shown(
-        &self,
-        caller: &Caller,
-        row: &AgreementRow,
-    ) -> Result<(Viewer, Vec<(Option<String>, Shown)>), Refused> {
-        let viewer = self.spaces.standing_of(&caller.consumer).await.map_err(|error| lapsed(&error))?;
+    /// How the consumer stands now in our spaces, or the refusal.
+    pub(super) async fn viewer(&self, caller: &Caller) -> Result<Viewer, Refused> {
+        self.spaces.standing_of(&caller.consumer).await.map_err(|error| lapsed(&error))
+    }
+
+    /// What the consumer's credentials say, by space that the contract belongs to.
+    pub(super) fn shown(&self, viewer: &Viewer, row: &AgreementRow) -> Result<Vec<(Option<String>, Shown)>, Refused> {
         let spaces = self.spaces.names().of(&row.spaces);
-        let shown: Vec<(Option<String>, Shown)> =
-            viewer.shown_in(&spaces).into_iter().map(|(space, shown)| (space.map(str::to_owned), shown)).collect();
+        let shown = viewer.shown_in(&spaces).into_iter();
+        let shown: Vec<_> = shown.map(|(space, shown)| (space.map(str::to_owned), shown)).collect();
         if shown.is_empty() {
             let why = "the consumer is in none of the spaces that the contract belongs to";
             return Err(Refused::new(RefusedCode::Forbidden, why));
         }
-        Ok((viewer, shown))
+        Ok(shown)
     }
 
     /// Sees to it that the running streams of a transfer end when the credentials that this use relied on do. One task a

@@ -1,4 +1,7 @@
-//! The status of what was issued: one list for revocation and one for suspension, in the form of each profile.
+//! The status of what was issued: a list for revocation in the form of each profile, and one for suspension.
+//!
+//! `credentialStatus` is one object in Data Model 1.1, and readers of it break on a list; only credentials of Data Model
+//! 2.0 have an entry for suspension besides.
 
 use axum::http::StatusCode;
 use serde_json::Value;
@@ -20,11 +23,10 @@ const LIST_BITS: u32 = 131_072;
 /// How long a published status list is valid, in milliseconds.
 const LIST_LIFETIME_MS: i64 = 3_600_000;
 /// The lists of one number, each under its name.
-const LISTS: [(StatusKind, Purpose, &str); 4] = [
+const LISTS: [(StatusKind, Purpose, &str); 3] = [
     (StatusKind::Bitstring, Purpose::Revocation, "bitstring"),
     (StatusKind::Bitstring, Purpose::Suspension, "bitstring-suspension"),
     (StatusKind::List2021, Purpose::Revocation, "2021"),
-    (StatusKind::List2021, Purpose::Suspension, "2021-suspension"),
 ];
 
 impl Issuer {
@@ -105,11 +107,15 @@ impl Issuer {
     /// Suspends a credential until it is resumed: its bit in the list of suspensions is set.
     ///
     /// # Errors
-    /// 404 if it was not issued here, 409 if it is revoked or suspended.
+    /// 404 if it was not issued here, 409 if it is revoked or suspended, or of a profile without suspension.
     pub async fn suspend(&self, id: &str, reason: Option<String>) -> Result<Value, Problem> {
         self.change(id, Deed::Suspended, |row, list, index| {
             if row.suspended.is_some() {
                 return Err(Problem::conflict(format!("credential `{id}` is suspended")));
+            }
+            if row.profile != Profile::Vc20.name() || row.salt.is_empty() {
+                let why = format!("credential `{id}` has no entry for suspension: it is of Data Model 1.1, or old");
+                return Err(Problem::conflict(why).hint("revoke it, and issue another when it may count again"));
             }
             list.suspended.insert(index);
             row.suspended = Some(reason.unwrap_or_else(|| "suspended by the operator".to_owned()));
