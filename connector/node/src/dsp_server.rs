@@ -271,7 +271,7 @@ async fn negotiate(
             .with(pids.0, pids.1));
     }
     let event = event_digest(&json).map_err(|error| bad_request(kind, &error))?;
-    let answer = dsp.negotiations.received(&pid, &sender.did, &message, event).await;
+    let answer = dsp.negotiations.received(&pid, &sender, &message, event).await;
     negotiation_answer(&dsp, answer, pids, StatusCode::OK)
 }
 
@@ -375,7 +375,7 @@ async fn transfer_step(
             .with(pids.0, pids.1));
     }
     let event = event_digest(&json).map_err(|error| bad_request(kind, &error))?;
-    let answer = dsp.transfers.received(&pid, &sender.did, &message, event).await;
+    let answer = dsp.transfers.received(&pid, &sender, &message, event).await;
     transfer_answer(&dsp, answer, pids, StatusCode::OK)
 }
 
