@@ -37,6 +37,9 @@ struct Shown {
     rules: HashMap<String, Weak<Rule>>,
 }
 
+/// Rules made while changes are taken up, by what they are made of: offers often share a policy.
+type MadeRules = HashMap<String, Arc<Rule>>;
+
 /// An offer as it is shown.
 struct ShownOffer {
     policy: Value,
@@ -109,7 +112,9 @@ impl Catalogue {
             // Changes are taken under the lock, so that nobody reads between their taking and their showing.
             let mut shown = self.shown.write().unwrap_or_else(PoisonError::into_inner);
             let changed = self.holdings.take_changed();
-            if let Err(problem) = changed.iter().try_for_each(|id| self.show(&mut shown, id)) {
+            let mut made = MadeRules::new();
+            shown.rules.retain(|_, rule| 0 < rule.strong_count());
+            if let Err(problem) = changed.iter().try_for_each(|id| self.show(&mut shown, id, &mut made)) {
                 self.holdings.note_changes(changed);
                 return Err(problem);
             }
@@ -118,11 +123,10 @@ impl Catalogue {
     }
 
     /// Looks at an asset again. One that cannot be shown is left out, and stops no other.
-    fn show(&self, shown: &mut Shown, id: &str) -> Result<(), Problem> {
+    fn show(&self, shown: &mut Shown, id: &str, made: &mut MadeRules) -> Result<(), Problem> {
         shown.index.remove(id);
         shown.offers.remove(id);
-        shown.rules.retain(|_, rule| 0 < rule.strong_count());
-        let (dataset, offers) = match self.entry(id, &mut shown.rules) {
+        let (dataset, offers) = match self.entry(id, &mut shown.rules, made) {
             Ok(Some(entry)) => entry,
             Ok(None) => return Ok(()),
             Err(problem) if problem.status.is_server_error() => return Err(problem),
@@ -143,6 +147,7 @@ impl Catalogue {
         &self,
         id: &str,
         rules: &mut HashMap<String, Weak<Rule>>,
+        made: &mut MadeRules,
     ) -> Result<Option<(Dataset, Vec<ShownOffer>)>, Problem> {
         let offers = self.holdings.offers_of(id)?;
         if offers.is_empty() {
@@ -151,7 +156,13 @@ impl Catalogue {
         let asset = self.holdings.asset(id)?;
         let (mut found, mut shown) = (Vec::new(), Vec::new());
         for offer in offers {
-            let rule = shared(rules, self.holdings.rule_of(&offer)?);
+            let decides = offer.access.as_ref().map_or(("contract", &offer.policy), |access| ("access", access));
+            let key = format!("{decides:?} {:?}", offer.spaces);
+            let rule = match made.get(&key) {
+                Some(rule) => Arc::clone(rule),
+                None => shared(rules, self.holdings.rule_of(&offer)?),
+            };
+            made.insert(key, Arc::clone(&rule));
             let mut policy = parse_policy(&self.holdings.policy(&offer.policy)?.policy)?;
             policy.uid.clone_from(&offer.id);
             policy.kind = PolicyKind::Offer;
