@@ -157,7 +157,7 @@ pub enum VerdictError {
         /// Where it is.
         url: Url,
         /// What is wrong.
-        source: CredentialError,
+        source: Box<CredentialError>,
     },
     /// Its status list has ended, or not begun.
     #[error("status list `{url}` is not acceptable: it is not valid now")]
@@ -226,12 +226,11 @@ fn told_whole(error: &VerdictError) -> String {
 impl VerdictError {
     /// Whether a document does not have a key that was signed with: it may have changed since it was fetched.
     pub fn is_unknown_key(&self) -> bool {
-        matches!(
-            self,
-            Self::Presentation { source: PresentationError::Jws(JwsError::UnknownKey { .. }), .. }
-                | Self::Credential { source: CredentialError::Jws(JwsError::UnknownKey { .. }), .. }
-                | Self::List { source: CredentialError::Jws(JwsError::UnknownKey { .. }), .. }
-        )
+        let of_credential =
+            |error: &CredentialError| matches!(error, CredentialError::Jws(JwsError::UnknownKey { .. }));
+        matches!(self, Self::Presentation { source: PresentationError::Jws(JwsError::UnknownKey { .. }), .. })
+            || matches!(self, Self::Credential { source, .. } if of_credential(source))
+            || matches!(self, Self::List { source, .. } if of_credential(source))
     }
 }
 
@@ -426,7 +425,7 @@ impl<'a> Round<'a> {
             }
         };
         // Verified with the document of the credential's issuer: a list of anybody else does not pass.
-        let bad = |source| VerdictError::List { url: entry.list.clone(), source };
+        let bad = |error| VerdictError::List { url: entry.list.clone(), source: Box::new(error) };
         let (subject, window) = vc::verify_list(compact, issuer).map_err(bad)?;
         if !window.holds(self.now) {
             return Err(VerdictError::ListOutdated { url: entry.list.clone() });
