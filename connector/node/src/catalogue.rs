@@ -10,7 +10,6 @@ use shuyu_policy::{DataPlan, Policy, PolicyKind};
 use shuyu_wire::dsp::{CallbackUrl, Catalog, CatalogEntry, CatalogRequest, DataService, rules_digest};
 use shuyu_wire::odrl;
 
-use crate::exchange::handover::Format;
 use crate::holdings::{Asset, Holdings, parse_policy};
 use crate::problem::Problem;
 
@@ -138,10 +137,11 @@ impl Catalogue {
         }
         let columns = asset.schema.iter().filter(|column| shown.contains(&column.name));
         let fields = columns.map(|column| Field { name: column.name.clone(), kind: column.kind.clone() }).collect();
-        Ok(Some(CatalogEntry { dataset: self.describe(asset, found, fields), policies }))
+        let formats = self.holdings.formats_of(&asset)?;
+        Ok(Some(CatalogEntry { dataset: self.describe(asset, found, fields, formats), policies }))
     }
 
-    fn describe(&self, asset: Asset, offers: Vec<OfferRef>, fields: Vec<Field>) -> Dataset {
+    fn describe(&self, asset: Asset, offers: Vec<OfferRef>, fields: Vec<Field>, formats: Vec<String>) -> Dataset {
         Dataset {
             id: asset.id,
             title: asset.title,
@@ -150,7 +150,7 @@ impl Catalogue {
             issued: UnixMillis::from_rfc3339(&asset.issued).unwrap_or(UnixMillis(0)),
             publisher: self.own.clone(),
             offers,
-            distributions: Format::ALL.iter().map(|format| Distribution { format: format.name().to_owned() }).collect(),
+            distributions: formats.into_iter().map(|format| Distribution { format }).collect(),
             fields,
             product_code: None,
         }

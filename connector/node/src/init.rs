@@ -151,6 +151,7 @@ fn config(options: &InitOptions) -> Result<Config, InitError> {
         limits: Limits::default(),
         space: options.space.clone(),
         require_signed_agreements: false,
+        signaling: false,
         max_counter_offers: 3,
     })
 }

@@ -72,10 +72,18 @@ pub enum Table {
     EventLog,
     /// Web hooks and how far each has come, by id.
     Hooks,
+    /// Who registered an agreement that a foreign control plane made, by agreement id.
+    ForeignAgreements,
+    /// Flows of our data plane that a foreign control plane leads, by flow id; and their ids by control plane and process.
+    Flows,
+    /// Foreign data planes, by id.
+    DataPlanes,
+    /// What foreign data planes were told about our transfers, by transfer id.
+    Leads,
 }
 
 impl Table {
-    const ALL: [Self; 29] = [
+    const ALL: [Self; 33] = [
         Self::Assets,
         Self::Policies,
         Self::Offers,
@@ -105,6 +113,10 @@ impl Table {
         Self::Edrs,
         Self::EventLog,
         Self::Hooks,
+        Self::ForeignAgreements,
+        Self::Flows,
+        Self::DataPlanes,
+        Self::Leads,
     ];
 
     fn name(self) -> &'static str {
@@ -138,6 +150,10 @@ impl Table {
             Self::Edrs => "edrs.v1",
             Self::EventLog => "event-log.v1",
             Self::Hooks => "hooks.v1",
+            Self::ForeignAgreements => "foreign-agreements.v1",
+            Self::Flows => "flows.v1",
+            Self::DataPlanes => "data-planes.v1",
+            Self::Leads => "leads.v1",
         }
     }
 }

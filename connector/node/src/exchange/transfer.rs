@@ -1,6 +1,7 @@
 //! Transfer processes: access to the data of an agreement, from request to end.
 
 mod access;
+mod plane;
 
 use std::sync::{Arc, OnceLock};
 
@@ -29,6 +30,7 @@ use crate::holdings::Holdings;
 use crate::identity::Caller;
 use crate::locks::KeyedLocks;
 use crate::problem::Problem;
+use crate::signaling::{Conductor, Flows};
 use crate::store::{Batch, Table};
 
 /// Most keys that a person may vouch for under one agreement.
@@ -66,6 +68,10 @@ pub struct Transfers {
     holdings: Holdings,
     tokens: AccessTokens,
     edrs: Edrs,
+    /// Flows that a foreign control plane leads.
+    flows: Flows,
+    /// Transfers that foreign data planes serve.
+    conductor: Arc<Conductor>,
     /// One opening message at a time from each sender and process.
     opening: KeyedLocks,
     own_root: CallbackUrl,
@@ -86,6 +92,8 @@ impl Transfers {
         let this = Arc::new(Self {
             driver: OnceLock::new(),
             holdings: Holdings::new(tools.store.clone()),
+            flows: Flows::new(tools.clone(), agreements.clone(), tokens.clone(), config),
+            conductor: Conductor::new(tools.clone()),
             agreements,
             counterparties,
             tokens,
@@ -107,6 +115,7 @@ impl Transfers {
             }),
         );
         let _ = this.driver.set(driver);
+        this.hear_of_flows();
         this
     }
 
@@ -123,7 +132,8 @@ impl Transfers {
     /// # Errors
     /// When the store fails.
     pub async fn recover(&self) -> Result<(), Problem> {
-        self.driver()?.recover().await
+        self.driver()?.recover().await?;
+        self.recover_flows().await
     }
 
     /// Asks the provider of an agreement for access.
@@ -131,6 +141,11 @@ impl Transfers {
     /// # Errors
     /// 404; 409 if the contract has ended; 502 if the provider cannot be found.
     pub async fn request(&self, agreement: &str, format: Format) -> Result<Row<Transfer>, Problem> {
+        self.request_as(&new_pid(), agreement, format).await
+    }
+
+    /// [`Transfers::request`], under an identifier that was chosen before.
+    async fn request_as(&self, pid: &str, agreement: &str, format: Format) -> Result<Row<Transfer>, Problem> {
         let contract = self.agreements.get(agreement)?;
         if contract.role != Side::Consumer {
             return Err(Problem::conflict("we are the provider of this contract; its consumer asks for access"));
@@ -149,19 +164,23 @@ impl Transfers {
             .dsp_root(&provider)
             .await
             .map_err(|error| Problem::peer(crate::management::chain(&error)))?;
-        let pid = new_pid();
         let row = Row {
-            pid: pid.clone(),
+            pid: pid.to_owned(),
             role: Side::Consumer,
             peer: contract.peer,
             peer_root: root,
-            process: process_name::<Transfer>(&self.tools.did, &pid),
+            process: process_name::<Transfer>(&self.tools.did, pid),
             machine: MachineRow::empty(),
             outgoing: None,
             history: Vec::new(),
             peer_key: None,
             error: None,
-            detail: Detail { agreement: agreement.to_owned(), format, data_address: None, reason: None },
+            detail: Detail {
+                agreement: agreement.to_owned(),
+                format: format.clone(),
+                data_address: None,
+                reason: None,
+            },
         };
         let body = TransferBody::Request {
             agreement_id: agreement.to_owned(),
@@ -204,6 +223,7 @@ impl Transfers {
         if !self.is_same_party(caller, &contract).await? {
             return Ok(Answer::OtherHands);
         }
+        self.check_format(&contract, &format)?;
         let theirs = message.consumer_pid.as_str().to_owned();
         if !theirs.is_ascii() {
             return Err(Problem::invalid("the process identifier has characters outside ASCII"));
@@ -297,6 +317,9 @@ impl Transfers {
         if row.role == Side::Provider && self.standing_of(&row)?.1 != Standing::Active {
             return Err(Problem::conflict("the contract has ended").hint("terminate the transfer"));
         }
+        if self.starts_elsewhere(&row).await? {
+            return Ok(row);
+        }
         self.say(pid, Verb::Start, "").await
     }
 
@@ -324,6 +347,7 @@ impl Transfers {
             .await?;
         // Our own streams end now, not when the other party has heard of it.
         self.stop_streams_of(&row);
+        self.lead(&row).await?;
         Ok(row)
     }
 
@@ -442,6 +466,7 @@ impl Transfers {
     async fn end_transfers(&self, agreement: &str, reason: &str) -> Result<(), Problem> {
         let mut failure = None;
         for row in self.of_agreement(agreement)? {
+            self.end_flow(&row, reason).await?;
             match self.say(&row.pid, Verb::Terminate, reason).await {
                 Ok(_) => {}
                 Err(problem) if problem.status == axum::http::StatusCode::CONFLICT => {}
@@ -508,6 +533,9 @@ impl Transfers {
 
     /// Whether data may flow over this transfer now.
     pub fn standing(&self, pid: &str) -> StreamStanding {
+        if Flows::is_flow(pid) {
+            return self.flows.standing(pid);
+        }
         let Ok(row) = self.driver().and_then(|driver| driver.get(pid)) else {
             return StreamStanding::Revoked("there is no such transfer".to_owned());
         };
@@ -525,6 +553,9 @@ impl Transfers {
     /// The rules of this node after a step of a transfer.
     async fn follow_up(&self, row: Row<Transfer>) {
         self.stop_streams_of(&row);
+        if let Err(problem) = self.lead(&row).await {
+            tracing::error!(pid = %row.pid, detail = %problem.detail, "the data plane could not be led");
+        }
         let step = match (row.role, state(&row)) {
             (Side::Provider, Some(State::Requested)) => self.start(&row).await,
             (Side::Provider, Some(State::Started | State::Suspended)) => self.end_if_revoked(&row).await,
@@ -560,6 +591,9 @@ impl Transfers {
     async fn start(&self, row: &Row<Transfer>) -> Result<(), Problem> {
         let (contract, standing) = self.standing_of(row)?;
         let (verb, reason) = match standing {
+            Standing::Active if contract.answers.goes_on_by_rule() && self.starts_elsewhere(row).await? => {
+                return Ok(());
+            }
             Standing::Active if !contract.answers.goes_on_by_rule() => return Ok(()),
             Standing::Active => (Verb::Start, ""),
             Standing::Suspended | Standing::Terminated => (Verb::Terminate, "the contract has ended"),
@@ -583,14 +617,20 @@ impl Transfers {
         if row.role == Side::Consumer {
             return Ok(None);
         }
+        if let Some(lead) = self.conductor.find(&row.pid)? {
+            return Ok(lead.address());
+        }
         let contract = self.agreements.get(&row.detail.agreement)?;
         let asset = self.holdings.asset(&contract.asset)?;
         let consumer: Did = row.peer.parse().map_err(|_| Problem::conflict("the peer has no valid DID"))?;
         let (token, expires) = self.issue(&consumer, &row.pid, &contract)?;
         let http = self.http_endpoint(&row.pid);
-        let endpoint = match row.detail.format {
+        let endpoint = match &row.detail.format {
             Format::FlightSql => self.flight_url.clone(),
             Format::HttpPull => http.clone(),
+            Format::Profile(name) => {
+                return Err(Problem::conflict(format!("no data plane serves `{name}` here")));
+            }
         };
         let properties = [
             ("authorization", token),
