@@ -118,7 +118,6 @@ fn responses(operation: &Operation, all: &[&Operation]) -> Value {
             403 => "The key has no role for this.",
             404 => "There is no such resource.",
             409 => "Not as things are.",
-            422 => "Understood, and cannot be enforced; the explanation says why.",
             413 => "The body is larger than 1 MiB.",
             502 => "The other party cannot be reached or answered badly.",
             _ => "Refused.",

@@ -61,7 +61,7 @@ pub fn routes() -> Vec<Route> {
         route(flow.by(LOOK).gives(Answer::One("DataFlow")).or(&[404]), get(flow_of)),
         route(retry.by(PUBLISH).gives(Answer::One("DataFlow")).or(&[404]), post(try_again)),
         route(
-            agree.by(CONTROL).takes("AgreementInput").gives(Answer::One("ContractAgreement")).or(&[409, 422]),
+            agree.by(CONTROL).takes("AgreementInput").gives(Answer::One("ContractAgreement")).or(&[409]),
             post(take_in),
         ),
         route(address.by(USE).gives(Answer::One("FlowAddress")).or(&[404, 409]), get(address_of)),
