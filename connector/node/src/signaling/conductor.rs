@@ -468,7 +468,7 @@ impl Conductor {
     async fn save(&self, lead: &Lead, mut batch: Batch) -> Result<(), Problem> {
         batch.put(Table::Leads, &lead.transfer, lead)?;
         self.tools.store.commit(batch).await?;
-        self.tools.events.publish("transfer", &lead.transfer, Some("dataflow"));
+        self.tools.events.publish("dataflow", &lead.transfer, Some(&lead.reached));
         Ok(())
     }
 
