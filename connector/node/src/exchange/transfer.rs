@@ -2,18 +2,19 @@
 
 mod access;
 mod plane;
+mod request;
 
 use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use shuyu_base::{Did, Digest, PublicKey};
+use shuyu_base::{Digest, PublicKey};
 use shuyu_contract_engine::transfer::{State, Verb};
 use shuyu_contract_engine::{Party, Proposal, Transfer};
 use shuyu_data_plane::StreamStanding;
 use shuyu_evidence::{Act, Statement};
 use shuyu_policy::Standing;
-use shuyu_wire::dsp::{CallbackUrl, DataAddress, Explanation, TransferBody, TransferMessage, event_digest};
+use shuyu_wire::dsp::{CallbackUrl, Explanation, TransferBody, TransferMessage, event_digest};
 
 use crate::access::AccessTokens;
 use crate::agreements::{AgreementRow, Agreements, Held, Side};
@@ -23,7 +24,6 @@ use crate::counterparty::{Counterparties, Hands};
 use crate::edr::Edrs;
 use crate::exchange::driver::{Answer, Draft, Driver, Tools};
 use crate::exchange::handover::{Address, Format};
-use crate::exchange::kinds::path_segment;
 use crate::exchange::negotiation::new_pid;
 use crate::exchange::row::{Kind, MachineRow, Row, process_name};
 use crate::holdings::Holdings;
@@ -134,62 +134,6 @@ impl Transfers {
     pub async fn recover(&self) -> Result<(), Problem> {
         self.driver()?.recover().await?;
         self.recover_flows().await
-    }
-
-    /// Asks the provider of an agreement for access.
-    ///
-    /// # Errors
-    /// 404; 409 if the contract has ended; 502 if the provider cannot be found.
-    pub async fn request(&self, agreement: &str, format: Format) -> Result<Row<Transfer>, Problem> {
-        self.request_as(&new_pid(), agreement, format).await
-    }
-
-    /// [`Transfers::request`], under an identifier that was chosen before.
-    async fn request_as(&self, pid: &str, agreement: &str, format: Format) -> Result<Row<Transfer>, Problem> {
-        let contract = self.agreements.get(agreement)?;
-        if contract.role != Side::Consumer {
-            return Err(Problem::conflict("we are the provider of this contract; its consumer asks for access"));
-        }
-        let program = self.agreements.program(&contract)?;
-        if self.agreements.standing(&contract, &program, clock::now()) != Standing::Active {
-            return Err(Problem::conflict("the contract has ended").hint("negotiate a new one"));
-        }
-        if let Some(why) = self.agreements.retired(&contract)? {
-            return Err(Problem::conflict(why));
-        }
-        let provider: Did = contract.peer.parse().map_err(|_| Problem::conflict("the peer has no valid DID"))?;
-        let root = self
-            .tools
-            .peers
-            .dsp_root(&provider)
-            .await
-            .map_err(|error| Problem::peer(crate::management::chain(&error)))?;
-        let row = Row {
-            pid: pid.to_owned(),
-            role: Side::Consumer,
-            peer: contract.peer,
-            peer_root: root,
-            process: process_name::<Transfer>(&self.tools.did, pid),
-            machine: MachineRow::empty(),
-            outgoing: None,
-            history: Vec::new(),
-            peer_key: None,
-            error: None,
-            detail: Detail {
-                agreement: agreement.to_owned(),
-                format: format.clone(),
-                data_address: None,
-                reason: None,
-            },
-        };
-        let body = TransferBody::Request {
-            agreement_id: agreement.to_owned(),
-            format: format.name().to_owned(),
-            data_address: None,
-            callback: self.own_root.clone(),
-        };
-        let draft = draft(&row, body)?;
-        self.driver()?.open(row, draft).await
     }
 
     /// A consumer asks for access. A repeat finds the transfer it opened before.
@@ -610,46 +554,6 @@ impl Transfers {
         }
         let reason = contract.reason.unwrap_or_else(|| "the contract has ended".to_owned());
         self.say(&row.pid, Verb::Terminate, &reason).await.map(|_| ())
-    }
-
-    /// A provider's start message carries the data address with a fresh token; a consumer's carries none.
-    fn data_address(&self, row: &Row<Transfer>) -> Result<Option<DataAddress>, Problem> {
-        if row.role == Side::Consumer {
-            return Ok(None);
-        }
-        if let Some(lead) = self.conductor.find(&row.pid)? {
-            return Ok(lead.address());
-        }
-        let contract = self.agreements.get(&row.detail.agreement)?;
-        let asset = self.holdings.asset(&contract.asset)?;
-        let consumer: Did = row.peer.parse().map_err(|_| Problem::conflict("the peer has no valid DID"))?;
-        let (token, expires) = self.issue(&consumer, &row.pid, &contract)?;
-        let http = self.http_endpoint(&row.pid);
-        let endpoint = match &row.detail.format {
-            Format::FlightSql => self.flight_url.clone(),
-            Format::HttpPull => http.clone(),
-            Format::Profile(name) => {
-                return Err(Problem::conflict(format!("no data plane serves `{name}` here")));
-            }
-        };
-        let properties = [
-            ("authorization", token),
-            ("authType", "bearer".to_owned()),
-            ("expiresAt", expires.to_string()),
-            ("refreshEndpoint", format!("{}/access/{}", self.public_url, path_segment(&row.pid))),
-            ("flightEndpoint", self.flight_url.clone()),
-            ("httpEndpoint", http),
-            ("table", asset.table),
-        ];
-        Ok(Some(DataAddress {
-            endpoint_type: row.detail.format.name().to_owned(),
-            endpoint: Some(endpoint),
-            properties: properties.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
-        }))
-    }
-
-    fn http_endpoint(&self, pid: &str) -> String {
-        format!("{}/data/{}", self.public_url, path_segment(pid))
     }
 }
 

@@ -129,7 +129,10 @@ impl Conductor {
         let is_final = lead.wanted().is_over() && !(lead.wanted() == State::Completed && wanted == State::Terminated);
         if is_final || (lead.wanted() == wanted && address.is_none()) {
             drop(guard);
-            self.go(transfer);
+            // Known; a task that waits before its next attempt goes on waiting.
+            if !self.running.lock().unwrap_or_else(PoisonError::into_inner).contains_key(transfer) {
+                self.go(transfer);
+            }
             return Ok(());
         }
         lead.wanted = wanted.name().to_owned();

@@ -13,7 +13,8 @@ use crate::agreements::{AgreementRow, Held, Side, last_end};
 use crate::clock;
 use crate::counterparty::OTHER_HANDS;
 use crate::edr::{Renew, Token};
-use crate::exchange::handover::Access;
+use crate::exchange::handover::{Access, Format};
+use crate::exchange::kinds::path_segment;
 use crate::exchange::row::Row;
 use crate::identity::Caller;
 use crate::problem::Problem;
@@ -106,8 +107,48 @@ impl Transfers {
         Ok(json!({ "bearer": bearer, "expires_at": expires.to_string() }))
     }
 
+    /// A provider's start message carries the data address with a fresh token; a consumer's carries none.
+    pub(super) fn data_address(&self, row: &Row<Transfer>) -> Result<Option<DataAddress>, Problem> {
+        if row.role == Side::Consumer {
+            return Ok(None);
+        }
+        if let Some(lead) = self.conductor.find(&row.pid)? {
+            return Ok(lead.address());
+        }
+        let contract = self.agreements.get(&row.detail.agreement)?;
+        let asset = self.holdings.asset(&contract.asset)?;
+        let consumer: Did = row.peer.parse().map_err(|_| Problem::conflict("the peer has no valid DID"))?;
+        let (token, expires) = self.issue(&consumer, &row.pid, &contract)?;
+        let http = self.http_endpoint(&row.pid);
+        let endpoint = match &row.detail.format {
+            Format::FlightSql => self.flight_url.clone(),
+            Format::HttpPull => http.clone(),
+            Format::Profile(name) => {
+                return Err(Problem::conflict(format!("no data plane serves `{name}` here")));
+            }
+        };
+        let properties = [
+            ("authorization", token),
+            ("authType", "bearer".to_owned()),
+            ("expiresAt", expires.to_string()),
+            ("refreshEndpoint", format!("{}/access/{}", self.public_url, path_segment(&row.pid))),
+            ("flightEndpoint", self.flight_url.clone()),
+            ("httpEndpoint", http),
+            ("table", asset.table),
+        ];
+        Ok(Some(DataAddress {
+            endpoint_type: row.detail.format.name().to_owned(),
+            endpoint: Some(endpoint),
+            properties: properties.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+        }))
+    }
+
+    fn http_endpoint(&self, pid: &str) -> String {
+        format!("{}/data/{}", self.public_url, path_segment(pid))
+    }
+
     /// A token, while the contract holds; it ends soon after the contract does.
-    pub(super) fn issue(&self, to: &Did, pid: &str, contract: &AgreementRow) -> Result<(String, UnixMillis), Problem> {
+    fn issue(&self, to: &Did, pid: &str, contract: &AgreementRow) -> Result<(String, UnixMillis), Problem> {
         let program = self.agreements.program(contract)?;
         let ends = last_end(program.policy());
         let now = clock::now();

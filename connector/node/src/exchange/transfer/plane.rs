@@ -6,7 +6,7 @@ use shuyu_contract_engine::Transfer;
 use shuyu_contract_engine::transfer::{State, Verb};
 use shuyu_wire::signaling::State as FlowState;
 
-use super::{Transfers, new_pid, state};
+use super::{Transfers, state};
 use crate::agreements::{AgreementRow, Side};
 use crate::exchange::handover::Format;
 use crate::exchange::row::{Kind, Row};
@@ -23,37 +23,6 @@ impl Transfers {
     /// What foreign data planes are told.
     pub fn conductor(&self) -> &Arc<Conductor> {
         &self.conductor
-    }
-
-    /// Asks the provider of an agreement for access; a foreign data plane of ours takes the data. It is prepared first,
-    /// so the transfer begins when it is ready. Answers with the transfer's identifier.
-    ///
-    /// # Errors
-    /// As [`Transfers::request`]; 400 if there is no such data plane or it does not know the profile.
-    pub async fn request_for(&self, agreement: &str, format: Format, plane: &str) -> Result<String, Problem> {
-        let contract = self.agreements.get(agreement)?;
-        if contract.role != Side::Consumer {
-            return Err(Problem::conflict("we are the provider of this contract; its consumer asks for access"));
-        }
-        let found = self.conductor.planes().find(plane)?;
-        let found =
-            found.ok_or_else(|| Problem::invalid(format!("`dataplaneId`: there is no data plane `{plane}`")))?;
-        if !found.profiles.iter().any(|known| known == format.name()) {
-            return Err(Problem::invalid(format!("`transferType`: the data plane does not know `{}`", format.name())));
-        }
-        let pid = new_pid();
-        let begin = Begin {
-            transfer: pid.clone(),
-            plane: found.id,
-            side: Side::Consumer,
-            agreement: contract.id,
-            asset: contract.asset,
-            peer: contract.peer,
-            profile: format.name().to_owned(),
-            metadata: serde_json::Map::new(),
-        };
-        self.conductor.begin(begin, FlowState::Prepared).await?;
-        Ok(pid)
     }
 
     pub(super) fn hear_of_flows(self: &Arc<Self>) {
