@@ -1,5 +1,5 @@
-//! Negotiation and transfer machines of the Dataspace Protocol 2025-1, and the signatures under what they agree, without
-//! input or output.
+//! Negotiation and transfer machines of the Dataspace Protocol 2025-1, the signatures under what they agree, and the data
+//! flow of Data Plane Signaling, without input or output.
 //!
 //! In scope: which party may send which message in which state ([`negotiation`], [`transfer`]), and one
 //! [`Machine`] that carries such a table over an unreliable link: proposals, acknowledgements, repeats,
@@ -11,6 +11,7 @@
 //!
 //! Specification: Dataspace Protocol 2025-1, "Contract Negotiation Protocol" and "Transfer Process Protocol".
 
+pub mod data_flow;
 pub mod effect;
 pub mod machine;
 pub mod msg;

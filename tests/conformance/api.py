@@ -99,7 +99,7 @@ def ask(root, key, method, path, body=None, timeout=20):
 
 
 def seed(root, key):
-    """Something to look at: an asset, a policy and a definition."""
+    """Something to look at: an asset, a policy, a definition and a data plane of others."""
     address = {"type": "File", "location": str(WEATHER), "format": "csv", "tableName": "weather"}
     policy = {"@type": "Set", "permission": [{"action": "use"}]}
     made = [
@@ -113,7 +113,11 @@ def seed(root, key):
             {"@id": "offer", "accessPolicyId": "open", "contractPolicyId": "open", "assetsSelector": []},
         ),
     ]
-    check("an asset, a policy and a definition are made", all(status == 200 for status, _ in made), made)
+    plane = {"dataplaneId": "plane", "endpoint": "http://localhost:1", "profiles": ["HttpData-PULL"]}
+    made.append(ask(root, key, "PUT", "/v3/dataplanes", plane))
+    served = {"@id": "served", "properties": {}, "dataAddress": {"type": "DataPlane", "dataplaneId": "plane"}}
+    made.append(ask(root, key, "POST", "/v3/assets", served))
+    check("what there is to look at is made", all(status == 200 for status, _ in made), made)
 
 
 def look_at_the_stream(root, key):
@@ -171,6 +175,8 @@ def main():
         init += ["--listen", f"127.0.0.1:{public}", "--management", f"127.0.0.1:{management}"]
         init += ["--flight", f"127.0.0.1:{flight}", "--insecure-loopback"]
         subprocess.run(init, check=True, stdout=subprocess.DEVNULL)
+        config = dir / "shuyu.toml"
+        config.write_text(config.read_text().replace("signaling = false", "signaling = true"))
         log = open(scratch / "node.log", "wb")
         node = subprocess.Popen([SHUYU, "run", "--dir", str(dir)], stdout=log, stderr=log)
         try:

@@ -52,6 +52,10 @@ enum Role {
     Regulator,
     /// Everything
     Operator,
+    /// Lead flows of this node's data plane: a foreign control plane
+    Control,
+    /// Tell how flows stand: a foreign data plane, by whose identifier the key is named
+    Dataplane,
 }
 
 impl Role {
@@ -61,6 +65,8 @@ impl Role {
             Self::Consumer => ApiRole::Consumer,
             Self::Regulator => ApiRole::Regulator,
             Self::Operator => ApiRole::Operator,
+            Self::Control => ApiRole::Control,
+            Self::Dataplane => ApiRole::Dataplane,
         }
     }
 }

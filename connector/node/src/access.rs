@@ -117,6 +117,15 @@ impl AccessTokens {
         (kid == before && now <= began.plus_millis(LIFETIME_MS)).then(|| key.clone())
     }
 
+    /// Ends every token of a transfer issued so far; later ones are good.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn end_all(&self, transfer: &str) -> Result<(), StoreError> {
+        let issued = self.store.get::<u64>(Table::TokenCounts, &issued_key(transfer))?.unwrap_or(0);
+        self.count(&used_key(transfer), |used| used.max(issued + 1)).map(drop)
+    }
+
     /// Notes that the token of this number is in use, which ends those before it.
     fn presented(&self, transfer: &str, number: u64) -> Option<()> {
         let key = used_key(transfer);

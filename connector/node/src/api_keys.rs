@@ -39,11 +39,16 @@ pub enum ApiRole {
     Regulator,
     /// Everything, web hooks and `/v1` included.
     Operator,
+    /// Leads flows of this node's data plane: a foreign control plane (`/signaling`). Operators do not need it.
+    Control,
+    /// Tells this node's control plane how flows stand: a foreign data plane, by whose identifier the key is named.
+    Dataplane,
 }
 
 impl ApiRole {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Holder, Self::Consumer, Self::Regulator, Self::Operator];
+    pub const ALL: [Self; 6] =
+        [Self::Holder, Self::Consumer, Self::Regulator, Self::Operator, Self::Control, Self::Dataplane];
 
     /// The word in the file.
     pub fn name(self) -> &'static str {
@@ -52,6 +57,8 @@ impl ApiRole {
             Self::Consumer => "consumer",
             Self::Regulator => "regulator",
             Self::Operator => "operator",
+            Self::Control => "control",
+            Self::Dataplane => "dataplane",
         }
     }
 }

@@ -13,7 +13,6 @@ use shuyu_wire::odrl;
 
 use crate::claims::space::Viewer;
 use crate::clock;
-use crate::exchange::handover::Format;
 use crate::holdings::{Asset, Holdings, Rule, parse_policy};
 use crate::problem::Problem;
 
@@ -177,10 +176,11 @@ impl Catalogue {
         let columns =
             asset.schema.iter().filter(|column| shown.iter().any(|offer| offer.columns.contains(&column.name)));
         let fields = columns.map(|column| Field { name: column.name.clone(), kind: column.kind.clone() }).collect();
-        Ok(Some((self.describe(asset, found, fields), shown)))
+        let formats = self.holdings.formats_of(&asset)?;
+        Ok(Some((self.describe(asset, found, fields, formats), shown)))
     }
 
-    fn describe(&self, asset: Asset, offers: Vec<OfferRef>, fields: Vec<Field>) -> Dataset {
+    fn describe(&self, asset: Asset, offers: Vec<OfferRef>, fields: Vec<Field>, formats: Vec<String>) -> Dataset {
         Dataset {
             id: asset.id,
             title: asset.title,
@@ -189,7 +189,7 @@ impl Catalogue {
             issued: UnixMillis::from_rfc3339(&asset.issued).unwrap_or(UnixMillis(0)),
             publisher: self.own.clone(),
             offers,
-            distributions: Format::ALL.iter().map(|format| Distribution { format: format.name().to_owned() }).collect(),
+            distributions: formats.into_iter().map(|format| Distribution { format }).collect(),
             fields,
             product_code: None,
         }

@@ -86,6 +86,10 @@ pub struct Config {
     /// any case; without this, connectors of other makes may conclude agreements that carry our signature alone.
     #[serde(default)]
     pub require_signed_agreements: bool,
+    /// Whether the management socket takes and tells data flows (Eclipse Data Plane Signaling): a foreign control plane
+    /// may lead this node's data plane, and foreign data planes may serve for it.
+    #[serde(default)]
+    pub signaling: bool,
     /// How many automatic counter-offers a holder makes before it refuses, 0 to 16.
     #[serde(default = "three")]
     pub max_counter_offers: u32,

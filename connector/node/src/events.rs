@@ -13,7 +13,7 @@ const BACKLOG: usize = 1024;
 /// Something changed.
 #[derive(Clone, Debug)]
 pub struct Event {
-    /// What kind of thing: `negotiation`, `transfer`, `contract`.
+    /// What kind of thing: `negotiation`, `transfer`, `contract`, `dataflow`.
     pub kind: &'static str,
     /// Its identifier.
     pub id: String,

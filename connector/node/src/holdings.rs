@@ -17,7 +17,9 @@ use crate::agreements::{AgreementRow, Held, Side};
 use crate::clock;
 use crate::event_log::Recording;
 use crate::events::Events;
+use crate::exchange::handover::Format;
 use crate::problem::Problem;
+use crate::signaling::DataPlane;
 use crate::store::{Batch, Store, Table};
 
 mod access;
@@ -61,6 +63,29 @@ pub struct Asset {
     /// Properties for the holder alone.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub private_properties: Map<String, Value>,
+    /// The foreign data plane that serves it; this node does if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_plane: Option<ServedBy>,
+}
+
+/// That a foreign data plane serves an asset.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServedBy {
+    /// The data plane.
+    pub id: String,
+    /// What it is told with every flow, so that it finds the data.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub metadata: Map<String, Value>,
+}
+
+impl ServedBy {
+    /// What such an asset has for the format of a table.
+    pub const FORMAT: &str = "dataplane";
+
+    /// What such an asset has for the location of a table.
+    pub fn location(&self) -> String {
+        format!("dataplane://{}", self.id)
+    }
 }
 
 impl Asset {
@@ -70,6 +95,9 @@ impl Asset {
     /// When the row is damaged.
     pub fn source(&self) -> Result<TableSource, Problem> {
         let bad = |field: &str, error: String| Problem::invalid(format!("`{field}`: {error}"));
+        if let Some(plane) = &self.data_plane {
+            return Err(Problem::invalid(format!("the foreign data plane `{}` serves this asset", plane.id)));
+        }
         let bytes = STANDARD.decode(&self.arrow_schema).map_err(|error| bad("arrow_schema", error.to_string()))?;
         let schema = match bytes.as_slice() {
             [] => None,
@@ -267,6 +295,32 @@ impl Holdings {
     /// 404.
     pub fn asset(&self, id: &str) -> Result<Asset, Problem> {
         self.store.get(Table::Assets, id)?.ok_or_else(|| Problem::not_found("asset", id))
+    }
+
+    /// The formats in which an asset is handed over.
+    ///
+    /// # Errors
+    /// 400 if its foreign data plane is not registered.
+    pub fn formats_of(&self, asset: &Asset) -> Result<Vec<String>, Problem> {
+        let Some(served) = &asset.data_plane else { return Ok(Format::OWN.map(str::to_owned).to_vec()) };
+        let plane: Option<DataPlane> = self.store.get(Table::DataPlanes, &served.id)?;
+        let none = || Problem::invalid(format!("`dataplaneId`: there is no data plane `{}`", served.id));
+        plane.map(|plane| plane.profiles).ok_or_else(none)
+    }
+
+    /// Notes that what a foreign data plane serves is handed over in other ways now.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn note_served_by(&self, plane: &str) -> Result<(), Problem> {
+        let mut after: Option<String> = None;
+        loop {
+            let assets = self.assets(after.as_deref(), 500)?;
+            let Some(last) = assets.last() else { return Ok(()) };
+            after = Some(last.id.clone());
+            let is_served = |asset: &Asset| asset.data_plane.as_ref().is_some_and(|served| served.id == plane);
+            self.note_changes(assets.into_iter().filter(is_served).map(|asset| asset.id).collect());
+        }
     }
 
     /// The policy of this id.

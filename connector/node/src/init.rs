@@ -152,6 +152,7 @@ fn config(options: &InitOptions) -> Result<Config, InitError> {
         space: None,
         spaces: options.spaces.clone(),
         require_signed_agreements: false,
+        signaling: false,
         max_counter_offers: 3,
     })
 }

@@ -38,6 +38,7 @@ mod public;
 mod reach;
 mod receipts;
 mod run;
+mod signaling;
 mod store;
 mod whole;
 

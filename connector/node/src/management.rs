@@ -34,6 +34,7 @@ use crate::hooks::Hooks;
 use crate::identity::{Identity, bearer};
 use crate::metrics::Metrics;
 use crate::problem::Problem;
+use crate::signaling::Signaling;
 
 /// The handles that the management API hands out to its parts.
 pub struct Parts {
@@ -78,7 +79,12 @@ pub fn router(parts: Parts) -> Router {
         hooks: parts.hooks,
         events: parts.desk.events.clone(),
         stopping: parts.stopping,
+        signaling: parts.config.signaling,
     };
+    let flows = parts.config.signaling.then(|| {
+        let (transfers, agreements) = (Arc::clone(&parts.desk.transfers), parts.desk.agreements.clone());
+        crate::signaling::router(Arc::new(Signaling { transfers, agreements }), parts.api_keys.clone())
+    });
     let status = Arc::new(Status { config: parts.config, identity: parts.identity, ledger: Arc::clone(&parts.ledger) });
     let routes = Router::new()
         .route("/status", get(show_status).with_state(Arc::clone(&status)))
@@ -91,6 +97,7 @@ pub fn router(parts: Parts) -> Router {
     let routes = routes.layer(middleware::from_fn(crate::whole::carried_through));
     guarded(routes, parts.api_keys.clone())
         .merge(v3::router(Arc::new(v3), parts.api_keys))
+        .merge(flows.unwrap_or_default())
         .merge(parts.metrics.router())
 }
 

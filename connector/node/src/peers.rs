@@ -149,6 +149,11 @@ impl Peers {
         answered
     }
 
+    /// The guarded client towards others.
+    pub fn http(&self) -> &Http {
+        &self.http
+    }
+
     /// The root of the peer's DSP 2025-1 binding, without a slash at the end.
     ///
     /// # Errors

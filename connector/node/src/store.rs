@@ -74,10 +74,18 @@ pub enum Table {
     Hooks,
     /// What callers presented last, by DID.
     Callers,
+    /// Who registered an agreement that a foreign control plane made, by agreement id.
+    ForeignAgreements,
+    /// Flows of our data plane that a foreign control plane leads, by flow id; and their ids by control plane and process.
+    Flows,
+    /// Foreign data planes, by id.
+    DataPlanes,
+    /// What foreign data planes were told about our transfers, by transfer id.
+    Leads,
 }
 
 impl Table {
-    const ALL: [Self; 30] = [
+    const ALL: [Self; 34] = [
         Self::Assets,
         Self::Policies,
         Self::Offers,
@@ -108,6 +116,10 @@ impl Table {
         Self::EventLog,
         Self::Hooks,
         Self::Callers,
+        Self::ForeignAgreements,
+        Self::Flows,
+        Self::DataPlanes,
+        Self::Leads,
     ];
 
     fn name(self) -> &'static str {
@@ -142,6 +154,10 @@ impl Table {
             Self::EventLog => "event-log.v1",
             Self::Hooks => "hooks.v1",
             Self::Callers => "callers.v1",
+            Self::ForeignAgreements => "foreign-agreements.v1",
+            Self::Flows => "flows.v1",
+            Self::DataPlanes => "data-planes.v1",
+            Self::Leads => "leads.v1",
         }
     }
 }

@@ -15,12 +15,14 @@ pub mod clock;
 pub mod effects;
 pub mod node;
 pub mod pages;
+pub mod plane;
 pub mod receiver;
 pub mod rogue;
 pub mod space;
 
 pub use effects::KillPlan;
 pub use node::{Answer, Certificates, Node, Ran, Wish, eventually};
+pub use plane::{Mood, Plane};
 pub use receiver::Receiver;
 pub use rogue::Rogue;
 pub use space::{Pair, constraint, policy};

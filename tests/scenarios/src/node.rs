@@ -236,6 +236,19 @@ impl Node {
         }
     }
 
+    /// Makes and starts a node that takes and tells data flows.
+    pub async fn start_signaling(wish: Wish<'_>) -> Self {
+        let file = wish.dir.join("shuyu.toml");
+        let node = Self::init(wish).await;
+        let made = std::fs::read_to_string(&file).expect("init makes a configuration");
+        let off = "signaling = false";
+        assert!(made.contains(off), "it is off unless it is wanted: {made}");
+        std::fs::write(&file, made.replace(off, "signaling = true")).expect("it can be changed");
+        node.spawn();
+        node.ready().await;
+        node
+    }
+
     /// Starts the process without waiting for it.
     pub fn spawn(&self) {
         let log = File::options().create(true).append(true).open(self.log_path()).expect("log can be written");

@@ -4,41 +4,75 @@ use serde::{Deserialize, Serialize};
 use shuyu_wire::dsp::DataAddress;
 
 /// Ways in which data is handed over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Format {
     /// Arrow Flight SQL: the consumer sends queries.
     FlightSql,
     /// HTTP: the consumer fetches results as files.
     #[serde(rename = "HttpData-PULL")]
     HttpPull,
+    /// A transfer profile of a foreign data plane, named by a URI.
+    #[serde(untagged)]
+    Profile(String),
 }
 
 impl Format {
-    /// All of them.
-    pub const ALL: [Self; 2] = [Self::FlightSql, Self::HttpPull];
+    /// Names of those that this node serves by itself.
+    pub const OWN: [&str; 2] = ["FlightSql", "HttpData-PULL"];
+    /// Longest name of a foreign data plane's profile, in bytes.
+    const MAX_PROFILE_BYTES: usize = 256;
 
     /// The `format` of a DSP distribution.
-    pub fn name(self) -> &'static str {
+    pub fn name(&self) -> &str {
         match self {
             Self::FlightSql => "FlightSql",
             Self::HttpPull => "HttpData-PULL",
+            Self::Profile(name) => name,
         }
     }
 
-    /// The format of a name.
+    /// The format of a name: one of ours, or the URI of a transfer profile.
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|format| format.name() == name)
+        match name {
+            "FlightSql" => Some(Self::FlightSql),
+            "HttpData-PULL" => Some(Self::HttpPull),
+            name => {
+                let is_uri = name.len() <= Self::MAX_PROFILE_BYTES
+                    && name.bytes().all(|byte| byte.is_ascii_graphic())
+                    && name.split_once(':').is_some_and(|(scheme, rest)| !scheme.is_empty() && !rest.is_empty());
+                is_uri.then(|| Self::Profile(name.to_owned()))
+            }
+        }
     }
 }
+
+/// Under which names an address keeps its endpoint and the type of it, beside its properties.
+const ENDPOINT: [&str; 2] = ["@endpoint", "@endpointType"];
 
 /// A stored data address; it holds a token, so it is never logged or shown.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Address(Vec<(String, String)>);
 
 impl Address {
-    /// Keeps the properties of a data address.
+    /// Keeps a data address.
     pub fn of(address: &DataAddress) -> Self {
-        Self(address.properties.clone())
+        let [endpoint, kind] = ENDPOINT;
+        let own = |(name, _): &&(String, String)| !ENDPOINT.contains(&name.as_str());
+        let mut kept: Vec<(String, String)> = address.properties.iter().filter(own).cloned().collect();
+        kept.push((kind.to_owned(), address.endpoint_type.clone()));
+        kept.extend(address.endpoint.clone().map(|value| (endpoint.to_owned(), value)));
+        Self(kept)
+    }
+
+    /// The address as it came.
+    pub fn whole(&self) -> DataAddress {
+        let [endpoint, kind] = ENDPOINT;
+        let own = |(name, _): &&(String, String)| !ENDPOINT.contains(&name.as_str());
+        DataAddress {
+            endpoint_type: self.property(kind).unwrap_or_default().to_owned(),
+            endpoint: self.property(endpoint).map(str::to_owned),
+            properties: self.0.iter().filter(own).cloned().collect(),
+        }
     }
 
     /// The value of a property.
@@ -57,10 +91,10 @@ impl std::fmt::Debug for Address {
 #[derive(Clone, Debug, Serialize)]
 pub struct Access {
     /// How the data is handed over.
-    pub format: &'static str,
-    /// Flight SQL address.
+    pub format: String,
+    /// Flight SQL address; empty where a foreign data plane serves.
     pub flight_endpoint: String,
-    /// Address of the transfer's files.
+    /// Address of the transfer's files, or the endpoint of a foreign data plane.
     pub http_endpoint: String,
     /// The token to present at both.
     pub bearer: String,
@@ -70,4 +104,31 @@ pub struct Access {
     pub table: String,
     /// The agreement.
     pub agreement: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_profile_is_a_uri_and_formats_are_stored_by_name() {
+        for name in ["FlightSql", "HttpData-PULL", "https://w3id.org/dspace-sig/profile/http-pull"] {
+            let format = Format::from_name(name).unwrap();
+            assert_eq!(format.name(), name);
+            assert_eq!(serde_json::to_value(&format).unwrap(), name);
+            assert_eq!(serde_json::from_value::<Format>(name.into()).unwrap(), format);
+        }
+        for name in ["Push", "", ":", "a b:c", &"x:".repeat(200)] {
+            assert_eq!(Format::from_name(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_kept_whole() {
+        let properties = vec![("authorization".to_owned(), "t".to_owned())];
+        let address = DataAddress { endpoint_type: "x".to_owned(), endpoint: Some("https://a".to_owned()), properties };
+        let kept = Address::of(&address);
+        assert_eq!(kept.whole(), address);
+        assert_eq!(format!("{kept:?}"), "Address(..)");
+    }
 }

@@ -1,18 +1,20 @@
 //! Transfer processes: access to the data of an agreement, from request to end.
 
 mod access;
+mod plane;
+mod request;
 
 use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use shuyu_base::{Did, Digest, PublicKey};
+use shuyu_base::{Digest, PublicKey};
 use shuyu_contract_engine::transfer::{State, Verb};
 use shuyu_contract_engine::{Party, Proposal, Transfer};
 use shuyu_data_plane::StreamStanding;
 use shuyu_evidence::{Act, Statement};
 use shuyu_policy::Standing;
-use shuyu_wire::dsp::{CallbackUrl, DataAddress, Explanation, TransferBody, TransferMessage, event_digest};
+use shuyu_wire::dsp::{CallbackUrl, Explanation, TransferBody, TransferMessage, event_digest};
 
 use crate::access::AccessTokens;
 use crate::agreements::{AgreementRow, Agreements, Held, Side};
@@ -22,13 +24,13 @@ use crate::counterparty::{Counterparties, Hands};
 use crate::edr::Edrs;
 use crate::exchange::driver::{Answer, Draft, Driver, Tools};
 use crate::exchange::handover::{Address, Format};
-use crate::exchange::kinds::path_segment;
 use crate::exchange::negotiation::new_pid;
 use crate::exchange::row::{Kind, MachineRow, Row, process_name};
 use crate::holdings::Holdings;
 use crate::identity::Caller;
 use crate::locks::KeyedLocks;
 use crate::problem::Problem;
+use crate::signaling::{Conductor, Flows};
 use crate::store::{Batch, Table};
 
 /// Most keys that a person may vouch for under one agreement.
@@ -66,6 +68,10 @@ pub struct Transfers {
     holdings: Holdings,
     tokens: AccessTokens,
     edrs: Edrs,
+    /// Flows that a foreign control plane leads.
+    flows: Flows,
+    /// Transfers that foreign data planes serve.
+    conductor: Arc<Conductor>,
     /// One opening message at a time from each sender and process.
     opening: KeyedLocks,
     own_root: CallbackUrl,
@@ -86,6 +92,8 @@ impl Transfers {
         let this = Arc::new(Self {
             driver: OnceLock::new(),
             holdings: Holdings::new(tools.store.clone()),
+            flows: Flows::new(tools.clone(), agreements.clone(), tokens.clone(), config),
+            conductor: Conductor::new(tools.clone()),
             agreements,
             counterparties,
             tokens,
@@ -107,6 +115,7 @@ impl Transfers {
             }),
         );
         let _ = this.driver.set(driver);
+        this.hear_of_flows();
         this
     }
 
@@ -123,54 +132,8 @@ impl Transfers {
     /// # Errors
     /// When the store fails.
     pub async fn recover(&self) -> Result<(), Problem> {
-        self.driver()?.recover().await
-    }
-
-    /// Asks the provider of an agreement for access.
-    ///
-    /// # Errors
-    /// 404; 409 if the contract has ended; 502 if the provider cannot be found.
-    pub async fn request(&self, agreement: &str, format: Format) -> Result<Row<Transfer>, Problem> {
-        let contract = self.agreements.get(agreement)?;
-        if contract.role != Side::Consumer {
-            return Err(Problem::conflict("we are the provider of this contract; its consumer asks for access"));
-        }
-        let program = self.agreements.program(&contract)?;
-        if self.agreements.standing(&contract, &program, clock::now()) != Standing::Active {
-            return Err(Problem::conflict("the contract has ended").hint("negotiate a new one"));
-        }
-        if let Some(why) = self.agreements.retired(&contract)? {
-            return Err(Problem::conflict(why));
-        }
-        let provider: Did = contract.peer.parse().map_err(|_| Problem::conflict("the peer has no valid DID"))?;
-        let root = self
-            .tools
-            .peers
-            .dsp_root(&provider)
-            .await
-            .map_err(|error| Problem::peer(crate::management::chain(&error)))?;
-        let pid = new_pid();
-        let row = Row {
-            pid: pid.clone(),
-            role: Side::Consumer,
-            peer: contract.peer,
-            peer_root: root,
-            process: process_name::<Transfer>(&self.tools.did, &pid),
-            machine: MachineRow::empty(),
-            outgoing: None,
-            history: Vec::new(),
-            peer_key: None,
-            error: None,
-            detail: Detail { agreement: agreement.to_owned(), format, data_address: None, reason: None },
-        };
-        let body = TransferBody::Request {
-            agreement_id: agreement.to_owned(),
-            format: format.name().to_owned(),
-            data_address: None,
-            callback: self.own_root.clone(),
-        };
-        let draft = draft(&row, body)?;
-        self.driver()?.open(row, draft).await
+        self.driver()?.recover().await?;
+        self.recover_flows().await
     }
 
     /// A consumer asks for access. A repeat finds the transfer it opened before.
@@ -208,6 +171,7 @@ impl Transfers {
         if !self.is_same_party(caller, &contract).await? {
             return Ok(Answer::OtherHands);
         }
+        self.check_format(&contract, &format)?;
         let theirs = message.consumer_pid.as_str().to_owned();
         if !theirs.is_ascii() {
             return Err(Problem::invalid("the process identifier has characters outside ASCII"));
@@ -301,6 +265,9 @@ impl Transfers {
         if row.role == Side::Provider && self.standing_of(&row)?.1 != Standing::Active {
             return Err(Problem::conflict("the contract has ended").hint("terminate the transfer"));
         }
+        if self.starts_elsewhere(&row).await? {
+            return Ok(row);
+        }
         self.say(pid, Verb::Start, "").await
     }
 
@@ -328,6 +295,7 @@ impl Transfers {
             .await?;
         // Our own streams end now, not when the other party has heard of it.
         self.stop_streams_of(&row);
+        self.lead(&row).await?;
         Ok(row)
     }
 
@@ -446,6 +414,7 @@ impl Transfers {
     async fn end_transfers(&self, agreement: &str, reason: &str) -> Result<(), Problem> {
         let mut failure = None;
         for row in self.of_agreement(agreement)? {
+            self.end_flow(&row, reason).await?;
             match self.say(&row.pid, Verb::Terminate, reason).await {
                 Ok(_) => {}
                 Err(problem) if problem.status == axum::http::StatusCode::CONFLICT => {}
@@ -512,6 +481,9 @@ impl Transfers {
 
     /// Whether data may flow over this transfer now.
     pub fn standing(&self, pid: &str) -> StreamStanding {
+        if Flows::is_flow(pid) {
+            return self.flows.standing(pid);
+        }
         let Ok(row) = self.driver().and_then(|driver| driver.get(pid)) else {
             return StreamStanding::Revoked("there is no such transfer".to_owned());
         };
@@ -529,6 +501,9 @@ impl Transfers {
     /// The rules of this node after a step of a transfer.
     async fn follow_up(&self, row: Row<Transfer>) {
         self.stop_streams_of(&row);
+        if let Err(problem) = self.lead(&row).await {
+            tracing::error!(pid = %row.pid, detail = %problem.detail, "the data plane could not be led");
+        }
         let step = match (row.role, state(&row)) {
             (Side::Provider, Some(State::Requested)) => self.start(&row).await,
             (Side::Provider, Some(State::Started | State::Suspended)) => self.end_if_revoked(&row).await,
@@ -564,6 +539,9 @@ impl Transfers {
     async fn start(&self, row: &Row<Transfer>) -> Result<(), Problem> {
         let (contract, standing) = self.standing_of(row)?;
         let (verb, reason) = match standing {
+            Standing::Active if contract.answers.goes_on_by_rule() && self.starts_elsewhere(row).await? => {
+                return Ok(());
+            }
             Standing::Active if !contract.answers.goes_on_by_rule() => return Ok(()),
             Standing::Active => (Verb::Start, ""),
             Standing::Suspended | Standing::Terminated => (Verb::Terminate, "the contract has ended"),
@@ -580,40 +558,6 @@ impl Transfers {
         }
         let reason = contract.reason.unwrap_or_else(|| "the contract has ended".to_owned());
         self.say(&row.pid, Verb::Terminate, &reason).await.map(|_| ())
-    }
-
-    /// A provider's start message carries the data address with a fresh token; a consumer's carries none.
-    fn data_address(&self, row: &Row<Transfer>) -> Result<Option<DataAddress>, Problem> {
-        if row.role == Side::Consumer {
-            return Ok(None);
-        }
-        let contract = self.agreements.get(&row.detail.agreement)?;
-        let asset = self.holdings.asset(&contract.asset)?;
-        let consumer: Did = row.peer.parse().map_err(|_| Problem::conflict("the peer has no valid DID"))?;
-        let (token, expires) = self.issue(&consumer, &row.pid, &contract)?;
-        let http = self.http_endpoint(&row.pid);
-        let endpoint = match row.detail.format {
-            Format::FlightSql => self.flight_url.clone(),
-            Format::HttpPull => http.clone(),
-        };
-        let properties = [
-            ("authorization", token),
-            ("authType", "bearer".to_owned()),
-            ("expiresAt", expires.to_string()),
-            ("refreshEndpoint", format!("{}/access/{}", self.public_url, path_segment(&row.pid))),
-            ("flightEndpoint", self.flight_url.clone()),
-            ("httpEndpoint", http),
-            ("table", asset.table),
-        ];
-        Ok(Some(DataAddress {
-            endpoint_type: row.detail.format.name().to_owned(),
-            endpoint: Some(endpoint),
-            properties: properties.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
-        }))
-    }
-
-    fn http_endpoint(&self, pid: &str) -> String {
-        format!("{}/data/{}", self.public_url, path_segment(pid))
     }
 }
 

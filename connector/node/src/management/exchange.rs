@@ -444,7 +444,10 @@ async fn start_transfer(
     Body(new): Body<NewTransfer>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     let format = Format::from_name(&new.format).ok_or_else(|| {
-        Problem::invalid(format!("`format`: `{}` is neither FlightSql nor HttpData-PULL", new.format))
+        Problem::invalid(format!(
+            "`format`: `{}` is neither FlightSql nor HttpData-PULL nor the URI of a transfer profile",
+            new.format
+        ))
     })?;
     let row = desk.transfers.request(&new.agreement, format).await?;
     Ok((StatusCode::CREATED, Json(transfer_json(&desk, &row))))

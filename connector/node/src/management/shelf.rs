@@ -14,7 +14,7 @@ use shuyu_data_plane::{Engine, schema_to_bytes};
 use url::Url;
 
 use crate::clock;
-use crate::holdings::{Asset, Column, Holdings, Offer, PolicyRow};
+use crate::holdings::{Asset, Column, Holdings, Offer, PolicyRow, ServedBy};
 use crate::management::exchange::{Paging, page};
 use crate::management::{Body, chain};
 use crate::problem::Problem;
@@ -72,6 +72,12 @@ async fn add_asset(
 /// # Errors
 /// 400 if it cannot be read.
 pub async fn read_asset(shelf: &Shelf, mut asset: Asset) -> Result<Asset, Problem> {
+    if let Some(served) = &asset.data_plane {
+        shelf.holdings.formats_of(&asset)?;
+        (asset.location, asset.format) = (served.location(), ServedBy::FORMAT.to_owned());
+        (asset.schema, asset.arrow_schema, asset.issued) = (Vec::new(), String::new(), clock::now().to_string());
+        return Ok(asset);
+    }
     asset.location = absolute(&shelf.dir, &asset.location)?;
     asset.arrow_schema = String::new();
     let schema = shelf

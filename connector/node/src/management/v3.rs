@@ -20,6 +20,7 @@ mod policies;
 mod query;
 mod schemas;
 mod shape;
+mod signaling;
 mod stream;
 mod transfers;
 
@@ -69,6 +70,8 @@ pub struct V3 {
     pub events: Events,
     /// Set when the node stops.
     pub stopping: CancellationToken,
+    /// Whether data plane signaling is on.
+    pub signaling: bool,
 }
 
 fn routes() -> Vec<Route> {
@@ -83,6 +86,7 @@ fn routes() -> Vec<Route> {
         edrs::routes(),
         hooks::routes(),
         stream::routes(),
+        signaling::routes(),
     ]
     .into_iter()
     .flatten()
@@ -111,7 +115,7 @@ pub fn router(v3: Arc<V3>, keys: ApiKeys) -> Router {
 }
 
 /// The key that a request presents: `X-Api-Key` as in the EDC, or a bearer token.
-fn presented(request: &Request) -> Option<&str> {
+pub fn presented(request: &Request) -> Option<&str> {
     let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
     header("x-api-key").or_else(|| bearer(header(header::AUTHORIZATION.as_str())))
 }

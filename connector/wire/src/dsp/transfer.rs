@@ -91,7 +91,8 @@ impl DataAddress {
         Ok(Self { endpoint_type, endpoint: address.maybe_text("endpoint", Self::MAX_ENDPOINT_BYTES)?, properties })
     }
 
-    fn encode(&self) -> Value {
+    /// The address as JSON, with its values.
+    pub fn encode(&self) -> Value {
         let mut address = json!({ "@type": "DataAddress", "endpointType": self.endpoint_type });
         if let Value::Object(members) = &mut address {
             put(members, "endpoint", self.endpoint.as_deref());

@@ -19,6 +19,7 @@ mod operator;
 mod pull;
 mod quota;
 mod revocation;
+mod signaling;
 mod silence;
 mod sql;
 mod tickets;

@@ -13,13 +13,15 @@ use super::jsonld::{self, Message, context, invalid, with_context};
 use super::operation::{Answer, LOOK, Operation, PUBLISH, Route, Verb, route};
 use super::query::{Fields, Spec, page};
 use super::{Id, Ld, V3, made, millis};
-use crate::holdings::Asset;
+use crate::holdings::{Asset, ServedBy};
 use crate::management::shelf::{absolute, read_asset};
 use crate::problem::Problem;
 use crate::store::Table;
 
 /// Longest text of an asset, in bytes.
 const MAX_TEXT_BYTES: usize = 4096;
+/// Type of the data address of an asset that a foreign data plane serves.
+const FOREIGN: &str = "DataPlane";
 /// Most keywords.
 const MAX_KEYWORDS: usize = 64;
 /// Properties that have a place of their own in the catalogue, by the names in use for them.
@@ -101,6 +103,12 @@ fn shown(asset: &Asset) -> Value {
 fn address(asset: &Asset) -> Value {
     let mut address = Map::new();
     address.insert("@type".to_owned(), "DataAddress".into());
+    if let Some(served) = &asset.data_plane {
+        address.insert("type".to_owned(), FOREIGN.into());
+        address.insert("dataplaneId".to_owned(), served.id.as_str().into());
+        address.insert("metadata".to_owned(), served.metadata.clone().into());
+        return Value::Object(address);
+    }
     match asset.location.strip_prefix("s3://").and_then(|rest| rest.split_once('/')) {
         Some((bucket, object)) => {
             address.insert("type".to_owned(), "AmazonS3".into());
@@ -123,12 +131,14 @@ fn read(id: String, mut message: Message, known: Option<&Asset>) -> Result<Asset
         return Err(invalid("properties.id", "is not the asset's `@id`"));
     }
     let private_properties = message.properties("privateProperties")?;
-    message.refuse("dataplaneMetadata", "is not used: this node is its own data plane")?;
+    message.refuse("dataplaneMetadata", "is not used: name a foreign data plane in `dataAddress`")?;
     // What this node adds to its answers may come back with them.
     message.take("https://w3id.org/shuyu/profile/1#fields");
-    let (table, location, format) = match (message.maybe_message("dataAddress")?, known) {
+    let (table, location, format, data_plane) = match (message.maybe_message("dataAddress")?, known) {
         (Some(address), _) => place(&id, address)?,
-        (None, Some(known)) => (known.table.clone(), known.location.clone(), known.format.clone()),
+        (None, Some(known)) => {
+            (known.table.clone(), known.location.clone(), known.format.clone(), known.data_plane.clone())
+        }
         (None, None) => return Err(invalid("dataAddress", "is missing: where is the table?")),
     };
     message.finish()?;
@@ -145,12 +155,18 @@ fn read(id: String, mut message: Message, known: Option<&Asset>) -> Result<Asset
         issued: String::new(),
         properties,
         private_properties,
+        data_plane,
     })
 }
 
-/// Table name, location and format of a data address.
-fn place(id: &str, mut address: Message) -> Result<(String, String, String), Problem> {
+/// Table name, location and format of a data address, or the foreign data plane that serves it.
+fn place(id: &str, mut address: Message) -> Result<(String, String, String, Option<ServedBy>), Problem> {
     let kind = address.text("type", 64)?;
+    if kind == FOREIGN {
+        let served = ServedBy { id: address.text("dataplaneId", 64)?, metadata: address.properties("metadata")? };
+        address.finish()?;
+        return Ok((table_of(id), served.location(), ServedBy::FORMAT.to_owned(), Some(served)));
+    }
     let location = match kind.as_str() {
         "File" => address.text("location", MAX_TEXT_BYTES)?,
         "AmazonS3" => {
@@ -161,13 +177,15 @@ fn place(id: &str, mut address: Message) -> Result<(String, String, String), Pro
             };
             format!("s3://{bucket}/{}", object.trim_start_matches('/'))
         }
-        other => return Err(invalid("dataAddress.type", format_args!("`{other}` is not one of File, AmazonS3"))),
+        other => {
+            return Err(invalid("dataAddress.type", format_args!("`{other}` is not one of File, AmazonS3, DataPlane")));
+        }
     };
     let format = address.maybe_text("format", 16)?.or_else(|| format_of(&location).map(str::to_owned));
     let format = format.ok_or_else(|| invalid("dataAddress.format", "must be parquet, csv or ndjson"))?;
     let table = address.maybe_text("tableName", 64)?.unwrap_or_else(|| table_of(id));
     address.finish()?;
-    Ok((table, location, format))
+    Ok((table, location, format, None))
 }
 
 fn format_of(location: &str) -> Option<&'static str> {

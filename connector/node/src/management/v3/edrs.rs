@@ -83,9 +83,10 @@ async fn forget(State(v3): State<Arc<V3>>, Id(id): Id) -> Result<StatusCode, Pro
 /// A data address in the words of the EDC; nobody on the way may keep it.
 fn address(access: Access) -> Response {
     let expires = millis(&access.expires_at);
-    let (kind, endpoint) = match access.format {
+    let (kind, endpoint) = match access.format.as_str() {
         "FlightSql" => ("FlightSql", access.flight_endpoint.clone()),
-        _ => (HTTP_TYPE, access.http_endpoint.clone()),
+        "HttpData-PULL" => (HTTP_TYPE, access.http_endpoint.clone()),
+        profile => (profile, access.http_endpoint.clone()),
     };
     let shown = json!({
         "@type": "DataAddress", "type": kind, "endpointType": kind, "endpoint": endpoint,

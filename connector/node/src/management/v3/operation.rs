@@ -15,6 +15,8 @@ pub const USE: &[ApiRole] = &[ApiRole::Consumer];
 pub const DEAL: &[ApiRole] = &[ApiRole::Holder, ApiRole::Consumer];
 /// Roles of operations that look and change nothing.
 pub const LOOK: &[ApiRole] = &[ApiRole::Holder, ApiRole::Consumer, ApiRole::Regulator];
+/// Roles of operations of a foreign control plane.
+pub const CONTROL: &[ApiRole] = &[ApiRole::Control];
 /// Operations for the operator alone.
 pub const OPERATE: &[ApiRole] = &[];
 

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 /// Every schema by its name.
 pub fn all() -> Value {
     let mut schemas = Map::new();
-    for group in [shared(), holdings(), catalog(), processes(), events()] {
+    for group in [shared(), holdings(), catalog(), processes(), events(), signaling()] {
         if let Value::Object(members) = group {
             schemas.extend(members);
         }
@@ -100,7 +100,8 @@ fn holdings() -> Value {
     let address = json!({
         "type": "object", "required": ["type"], "additionalProperties": false,
         "properties": {
-            "@type": { "type": "string" }, "type": { "enum": ["File", "AmazonS3"] }, "location": text(4096),
+            "@type": { "type": "string" }, "type": { "enum": ["File", "AmazonS3", "DataPlane"] }, "location": text(4096),
+            "dataplaneId": id(64), "metadata": free(),
             "bucketName": text(256), "objectName": text(2048), "objectPrefix": text(2048),
             "format": { "enum": ["parquet", "csv", "ndjson"] },
             "tableName": { "type": "string", "maxLength": 64, "pattern": "^[a-z_][a-z0-9_]*$" },
@@ -172,7 +173,10 @@ fn catalog() -> Value {
             "policy": of("Policy"), "callbackAddresses": { "type": "array", "maxItems": 0 },
         }))),
         "TransferRequest": object(&["contractId", "transferType"], party(json!({
-            "contractId": text(256), "assetId": text(512), "transferType": { "enum": ["HttpData-PULL", "FlightSql"] },
+            "contractId": text(256), "assetId": text(512), "transferType": { "anyOf": [
+                { "enum": ["HttpData-PULL", "FlightSql"] }, { "type": "string", "format": "uri", "maxLength": 256 },
+            ] },
+            "dataplaneId": id(64),
             "dataDestination": { "type": ["object", "null"] },
             "callbackAddresses": { "type": "array", "maxItems": 0 },
         }))),
@@ -231,6 +235,48 @@ fn events() -> Value {
             "events": { "type": "array", "items": { "type": "string" } }, "hasSecret": { "type": "boolean" },
             "position": count, "delivered": count, "refused": count, "missed": count, "failures": count,
             "errorDetail": maybe("string"), "gone": { "type": "boolean" },
+        })),
+    })
+}
+
+fn signaling() -> Value {
+    let count = json!({ "type": "integer", "minimum": 0 });
+    let secret = |members: &[&str]| {
+        let mut all = json!({ "type": { "type": "string" } });
+        if let Some(all) = all.as_object_mut() {
+            all.extend(members.iter().map(|name| ((*name).to_owned(), text(4096))));
+        }
+        object(&["type"], all)
+    };
+    json!({
+        "DataPlaneInput": object(&["dataplaneId", "endpoint", "profiles"], json!({
+            "dataplaneId": id(64), "endpoint": text(2048),
+            "profiles": { "type": "array", "items": text(256), "minItems": 1, "maxItems": 64 },
+            "labels": { "type": "array", "items": text(512), "maxItems": 64 },
+            "authorization": secret(&["token", "tokenEndpoint", "clientId", "clientSecret"]),
+        })),
+        "DataPlane": answer(&["@id", "dataplaneId", "endpoint", "profiles", "authorization"], json!({
+            "@id": { "type": "string" }, "dataplaneId": { "type": "string" }, "endpoint": { "type": "string" },
+            "profiles": { "type": "array", "items": { "type": "string" } },
+            "labels": { "type": "array", "items": { "type": "string" } }, "registeredAt": { "type": "integer" },
+            "authorization": { "type": "object", "description": "Its kind; secrets are not shown." },
+        })),
+        "DataFlow": answer(&["@id", "dataplaneId", "state", "wantedState", "acknowledged", "setAside"], json!({
+            "@id": { "type": "string" }, "transferProcessId": { "type": "string" }, "dataplaneId": { "type": "string" },
+            "dataFlowId": maybe("string"), "agreementId": { "type": "string" }, "assetId": { "type": "string" },
+            "profile": { "type": "string" }, "state": { "type": "string" }, "wantedState": { "type": "string" },
+            "failures": count, "errorDetail": maybe("string"), "setAside": { "type": "boolean" },
+            "acknowledged": { "type": "boolean" },
+        })),
+        "AgreementInput": object(&["@id", "assetId", "consumerId", "policy"], json!({
+            "@id": id(256), "assetId": text(256), "consumerId": text(2048), "providerId": text(2048),
+            "controlPlane": { "type": "string", "minLength": 1, "maxLength": 64,
+                "description": "Name of the key that may lead flows under it; only an operator names another than its own." },
+            "policy": of("Policy"),
+        })),
+        "FlowAddress": answer(&["endpointType"], json!({
+            "endpointType": { "type": "string" }, "endpoint": { "type": "string" },
+            "endpointProperties": { "type": "array", "items": { "type": "object" } },
         })),
     })
 }

@@ -104,11 +104,13 @@ async fn initiate(State(v3): State<Arc<V3>>, Ld(mut message): Ld) -> Result<Json
     let contract = message.text("contractId", 256)?;
     let kind = message.text("transferType", 64)?;
     destination(&mut message)?;
+    let plane = message.maybe_text("dataplaneId", 64)?;
     let asset = message.maybe_text("assetId", 512)?;
     message.finish()?;
-    let known = Format::ALL.map(Format::name).join(", ");
-    let format = Format::from_name(&kind)
-        .ok_or_else(|| invalid("transferType", format_args!("`{kind}` is not one of {known}")))?;
+    let known = Format::OWN.join(", ");
+    let format = Format::from_name(&kind).ok_or_else(|| {
+        invalid("transferType", format_args!("`{kind}` is not one of {known}, nor the URI of a transfer profile"))
+    })?;
     let agreement = v3.desk.agreements.get(&contract).map_err(|problem| match problem.status {
         StatusCode::NOT_FOUND => invalid("contractId", format_args!("there is no agreement `{contract}`")),
         _ => problem,
@@ -120,8 +122,11 @@ async fn initiate(State(v3): State<Arc<V3>>, Ld(mut message): Ld) -> Result<Json
     if party.did.as_str() != agreement.peer {
         return Err(invalid("counterPartyId", "is not the other party of the agreement"));
     }
-    let row = v3.desk.transfers.request(&contract, format).await?;
-    Ok(made(&row.pid, clock::now().0))
+    let pid = match plane {
+        Some(plane) => v3.desk.transfers.request_for(&contract, format, &plane).await?,
+        None => v3.desk.transfers.request(&contract, format).await?.pid,
+    };
+    Ok(made(&pid, clock::now().0))
 }
 
 /// Data is pulled here, so there is no destination; `HttpProxy` is how older clients of the EDC say that.
