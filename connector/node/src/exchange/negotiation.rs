@@ -1,32 +1,31 @@
 //! Contract negotiations: what our side says next, by rule or by a person.
 
 mod access;
+mod conclude;
+mod opening;
 
 use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use shuyu_base::{Did, Digest, PublicKey};
+use shuyu_base::{Did, Digest};
 use shuyu_contract_engine::negotiation::State;
-use shuyu_contract_engine::signature::Subject;
-use shuyu_contract_engine::{Negotiation, Party, Proposal};
-use shuyu_credentials::DidDocument;
+use shuyu_contract_engine::{Negotiation, Proposal};
 use shuyu_policy::covers;
 use shuyu_wire::dsp::{CallbackUrl, Explanation, NegotiationBody, NegotiationMessage, OfferPart, event_digest};
-use tokio::sync::OwnedMutexGuard;
 
-use crate::agreements::{AgreementRow, Agreements, Held, Side, SignatureRow, canonical, renewal_index};
+use crate::agreements::{Agreements, Side, SignatureRow};
 use crate::clock;
 use crate::config::Config;
 use crate::counterparty::{Counterparties, Hands};
 use crate::exchange::driver::{Answer, Draft, Driver, Tools};
-use crate::exchange::row::{Kind, MachineRow, Row, process_name};
+use crate::exchange::row::{Kind, Row};
 use crate::exchange::terms::{agreement_part, as_agreement, as_offer, check_agreement, offer_part, terms_of};
 use crate::holdings::{Approve, Holdings, parse_policy};
 use crate::identity::Caller;
 use crate::locks::KeyedLocks;
 use crate::problem::Problem;
-use crate::store::{Batch, Table};
+use crate::store::Batch;
 
 /// What a negotiation is about.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -56,6 +55,24 @@ pub struct Detail {
     /// The agreement that the new one is to take the place of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renews: Option<String>,
+}
+
+impl Detail {
+    /// Terms on the table and nothing said about them yet.
+    fn begun(dataset: String, offer: String, terms: Value, answers: Approve) -> Self {
+        Self {
+            dataset,
+            offer,
+            terms,
+            proposed: None,
+            answers,
+            counter_offers: 0,
+            spaces: Vec::new(),
+            agreement: None,
+            signatures: Vec::new(),
+            renews: None,
+        }
+    }
 }
 
 /// The negotiations of this node.
@@ -152,30 +169,17 @@ impl Negotiations {
         }
         let terms = as_offer(&policy, &wish.offer, &wish.dataset, &wish.provider);
         let pid = new_pid();
-        let row = Row {
-            pid: pid.clone(),
-            role: Side::Consumer,
-            peer: wish.provider.to_string(),
-            peer_root: root,
-            process: process_name::<Negotiation>(&self.tools.did, &pid),
-            machine: MachineRow::empty(),
-            outgoing: None,
-            history: Vec::new(),
-            peer_key: None,
-            error: None,
-            detail: Detail {
-                dataset: wish.dataset,
-                offer: wish.offer,
-                terms: terms.clone(),
-                proposed: None,
-                answers: wish.answers,
-                counter_offers: 0,
-                spaces: Vec::new(),
-                agreement: None,
-                signatures: Vec::new(),
+        let row = Row::fresh(
+            &pid,
+            Side::Consumer,
+            &wish.provider,
+            &root,
+            (&self.tools.did, &pid),
+            Detail {
                 renews: wish.renews.clone(),
+                ..Detail::begun(wish.dataset, wish.offer, terms.clone(), wish.answers)
             },
-        };
+        );
         let callback = Some(self.own_root.clone());
         let body = NegotiationBody::Request { offer: offer_part(&terms)?, callback, renews: wish.renews };
         let draft = draft(&row, body)?;
@@ -198,30 +202,14 @@ impl Negotiations {
         let offered = self.holdings.offer(offer_id)?;
         let answers = if offered.approve == Approve::EachStep { Approve::EachStep } else { Approve::Auto };
         let pid = new_pid();
-        let row = Row {
-            pid: pid.clone(),
-            role: Side::Provider,
-            peer: consumer.to_string(),
-            peer_root: root,
-            process: process_name::<Negotiation>(&self.tools.did, &pid),
-            machine: MachineRow::empty(),
-            outgoing: None,
-            history: Vec::new(),
-            peer_key: None,
-            error: None,
-            detail: Detail {
-                dataset,
-                offer: offer_id.to_owned(),
-                terms: terms.clone(),
-                proposed: None,
-                answers,
-                counter_offers: 0,
-                spaces: offered.spaces,
-                agreement: None,
-                signatures: Vec::new(),
-                renews: None,
-            },
-        };
+        let row = Row::fresh(
+            &pid,
+            Side::Provider,
+            &consumer,
+            &root,
+            (&self.tools.did, &pid),
+            Detail { spaces: offered.spaces, ..Detail::begun(dataset, offer_id.to_owned(), terms.clone(), answers) },
+        );
         let body = NegotiationBody::Offer { offer: offer_part(&terms)?, callback: Some(self.own_root.clone()) };
         let draft = draft(&row, body)?;
         self.driver()?.open(row, draft).await
@@ -273,105 +261,6 @@ impl Negotiations {
                 draft(row, NegotiationBody::Termination(Explanation { code: None, reason }))
             })
             .await
-    }
-
-    /// A message that opens a negotiation. A repeat finds the negotiation it opened before.
-    pub async fn opened_by(
-        &self,
-        sender: &Caller,
-        from: Party,
-        message: &NegotiationMessage,
-        event: Digest,
-    ) -> Answer<Negotiation> {
-        match self.open_for(sender, from, message, event).await {
-            Ok(answer) => answer,
-            Err(problem) if problem.status.is_server_error() => Answer::Failed(problem),
-            Err(problem) => Answer::Refused(problem.detail),
-        }
-    }
-
-    async fn open_for(
-        &self,
-        caller: &Caller,
-        from: Party,
-        message: &NegotiationMessage,
-        event: Digest,
-    ) -> Result<Answer<Negotiation>, Problem> {
-        let sender = &caller.did;
-        let (offer, callback, renews) = match &message.body {
-            NegotiationBody::Request { offer, callback, renews } => (offer, callback, renews.clone()),
-            NegotiationBody::Offer { offer, callback } => (offer, callback, None),
-            NegotiationBody::Accepted
-            | NegotiationBody::Agreement { .. }
-            | NegotiationBody::Verification { .. }
-            | NegotiationBody::Finalized
-            | NegotiationBody::Termination(_) => return Ok(Answer::Unknown),
-        };
-        let callback = callback.as_ref().ok_or_else(|| Problem::invalid("`callbackAddress` is missing"))?;
-        self.tools.peers.check_callback(callback)?;
-        let terms = terms_of(&offer.policy)?;
-        let dataset = offer.target.clone().unwrap_or_default();
-        let msg = message
-            .to_msg(from, event, Some(terms))
-            .ok_or_else(|| Problem::invalid("the sender's process identifier is missing"))?;
-        let theirs = msg.sender_pid.as_str().to_owned();
-        // One opening message, one negotiation: found again by who sent it and under which identifier.
-        let index = format!("negotiation {sender} {theirs}");
-        let _guard = self.opening.lock(&index).await;
-        let known = self.tools.store.get::<String>(Table::PeerIndex, &index)?;
-        let (answers, spaces) = match from {
-            // A repeat is a repeat, also when the offer has been withdrawn since.
-            Party::Consumer if known.is_none() => self.seen_offer(&offer.id, &dataset, &caller.viewer)?,
-            // What others offer unasked waits for a person.
-            Party::Consumer | Party::Provider => (Approve::Manual, Vec::new()),
-        };
-        if !theirs.is_ascii() {
-            return Err(Problem::invalid("the process identifier has characters outside ASCII"));
-        }
-        if let (Some(renews), true) = (&renews, known.is_none()) {
-            self.check_renewable(renews, Side::Provider, sender, &dataset)
-                .map_err(|problem| Problem::invalid(format!("`renews`: {}", problem.detail)))?;
-        }
-        let hands = match (&known, &renews) {
-            (Some(pid), _) => self.hands(caller, &self.driver()?.get(pid)?).await?,
-            (None, Some(renews)) => {
-                self.counterparties.hands(caller, &self.agreements.get(renews)?.peer_keys()).await?
-            }
-            (None, None) => Hands::Same,
-        };
-        if hands == Hands::Other {
-            return Ok(Answer::OtherHands);
-        }
-        let pid = known.unwrap_or_else(new_pid);
-        let row = Row {
-            pid: pid.clone(),
-            role: Side::from(from.other()),
-            peer: sender.to_string(),
-            peer_root: callback.as_str().trim_end_matches('/').to_owned(),
-            process: process_name::<Negotiation>(sender, &theirs),
-            machine: MachineRow::empty(),
-            outgoing: None,
-            history: Vec::new(),
-            peer_key: Some(caller.key.to_multikey()),
-            error: None,
-            detail: Detail {
-                dataset,
-                offer: offer.id.clone(),
-                terms: offer.policy.clone(),
-                proposed: None,
-                answers,
-                counter_offers: 0,
-                spaces,
-                agreement: None,
-                signatures: Vec::new(),
-                renews,
-            },
-        };
-        let apply = |row: &mut Row<Negotiation>, batch: &mut Batch| {
-            take_terms(row, offer)?;
-            batch.put(Table::PeerIndex, &index, &pid).map_err(|error| error.to_string())
-        };
-        Ok(self.driver()?.receive(&pid, sender, msg, Some(row), apply).await)
     }
 
     /// A later message of the other party.
@@ -436,14 +325,6 @@ impl Negotiations {
         };
         let _one_renewal = self.lock_renewed(&row).await;
         Ok(driver.receive(pid, &caller.did, msg, None, apply).await)
-    }
-
-    /// An agreement is renewed by one negotiation at a time. Taken before the process's own lock, never under it.
-    async fn lock_renewed(&self, row: &Row<Negotiation>) -> Option<OwnedMutexGuard<()>> {
-        match &row.detail.renews {
-            Some(renews) => Some(self.agreements.lock(renews).await),
-            None => None,
-        }
     }
 
     /// Whether a negotiation waits for a person on our side.
@@ -560,90 +441,6 @@ impl Negotiations {
             .await
     }
 
-    /// Puts our signatures under the agreement of the row; as they are sent.
-    fn sign(&self, row: &mut Row<Negotiation>) -> Result<Vec<String>, Problem> {
-        let side = row.role;
-        let signed = self.with_subject(row, |subject| self.counterparties.sign(subject, side))?;
-        let sent = signed.iter().map(|one| one.jws.clone()).collect();
-        // What was signed before and withdrawn counts no more.
-        row.detail.signatures.retain(|one| one.by != side);
-        row.detail.signatures.extend(signed);
-        Ok(sent)
-    }
-
-    /// Takes the other party's signatures under the agreement of the row.
-    fn take_signatures(
-        &self,
-        row: &mut Row<Negotiation>,
-        side: Side,
-        signatures: &[String],
-        document: &DidDocument,
-    ) -> Result<(), String> {
-        let check = |subject: &Subject<'_>| self.counterparties.check(subject, side, signatures, document);
-        let checked = self.with_subject(row, check).map_err(|problem| problem.detail)??;
-        row.detail.signatures.retain(|one| one.by != side);
-        row.detail.signatures.extend(checked);
-        Ok(())
-    }
-
-    /// What both parties sign.
-    fn with_subject<T>(&self, row: &Row<Negotiation>, work: impl FnOnce(&Subject<'_>) -> T) -> Result<T, Problem> {
-        let none = || Problem::conflict("there is no agreement to sign");
-        let agreement = row.detail.agreement.as_ref().ok_or_else(none)?;
-        let id = agreement.get("@id").and_then(Value::as_str).ok_or_else(none)?;
-        let peer: Did = row.peer.parse().map_err(|_| Problem::conflict("the peer has no valid DID"))?;
-        let (provider, consumer) = match row.role {
-            Side::Provider => (&self.tools.did, &peer),
-            Side::Consumer => (&peer, &self.tools.did),
-        };
-        let canonical = canonical(agreement)?;
-        let renews = row.detail.renews.as_deref();
-        Ok(work(&Subject { id, canonical: &canonical, provider, consumer, renews }))
-    }
-
-    /// Whether the sender is in the hands of the one with whom the negotiation, or the agreement it renews, was begun.
-    async fn hands(&self, caller: &Caller, row: &Row<Negotiation>) -> Result<Hands, Problem> {
-        let held = row.peer_key.as_deref().and_then(|key| PublicKey::from_multikey(key).ok());
-        let held = match (held, &row.detail.renews) {
-            (Some(held), _) => vec![held],
-            (None, Some(renews)) => self.agreements.get(renews)?.peer_keys(),
-            (None, None) => Vec::new(),
-        };
-        self.counterparties.hands(caller, &held).await
-    }
-
-    /// Whether nothing has come between since the agreement was made: its end, or the end of the one it renews.
-    fn check_conclusion(&self, row: &Row<Negotiation>) -> Result<(), Problem> {
-        let id = row.detail.agreement.as_ref().and_then(|agreement| agreement.get("@id")?.as_str());
-        if let Some(id) = id
-            && self.agreements.get(id).is_ok_and(|held| held.was_revoked())
-        {
-            return Err(Problem::conflict("the contract was ended before it was concluded"));
-        }
-        let Some(renews) = &row.detail.renews else { return Ok(()) };
-        let peer: Did = row.peer.parse().map_err(|_| Problem::conflict("the peer has no valid DID"))?;
-        match self.agreements.renewed_by(renews)? {
-            Some(next) if Some(next.as_str()) == id => Ok(()),
-            Some(_) | None => self.check_renewable(renews, row.role, &peer, &row.detail.dataset),
-        }
-    }
-
-    /// An agreement can be renewed once, by its own parties and about the same dataset, unless it was revoked.
-    fn check_renewable(&self, id: &str, side: Side, peer: &Did, dataset: &str) -> Result<(), Problem> {
-        let none = || Problem::invalid(format!("there is no contract `{id}` with this party about this dataset"));
-        let contract = self.agreements.get(id).map_err(|_| none())?;
-        if contract.role != side || contract.peer != peer.as_str() || contract.asset != dataset {
-            return Err(none());
-        }
-        if contract.held == Held::Terminated {
-            return Err(Problem::conflict(format!("contract `{id}` was ended; negotiate a new one")));
-        }
-        match self.agreements.renewed_by(id)? {
-            Some(next) => Err(Problem::conflict(format!("contract `{id}` was renewed before, as `{next}`"))),
-            None => Ok(()),
-        }
-    }
-
     async fn say(&self, pid: &str, body: NegotiationBody) -> Result<Row<Negotiation>, Problem> {
         self.driver()?.propose(pid, move |row, _| draft(row, body)).await
     }
@@ -670,45 +467,6 @@ impl Negotiations {
         let policy = parse_policy(&self.holdings.policy(&offer.policy)?.policy)?;
         let terms = as_offer(&policy, &offer.id, &offer.asset, &self.tools.did);
         Ok((offer.asset, terms))
-    }
-
-    /// An agreement's identifier is its provider's choice, and must not be that of another contract we hold.
-    fn check_agreement_is_new(&self, row: &Row<Negotiation>, id: &str) -> Result<(), String> {
-        match self.agreements.get(id) {
-            Ok(held) if held.negotiation != row.pid => Err("`agreement.@id` is that of another contract".to_owned()),
-            Ok(_) | Err(_) => Ok(()),
-        }
-    }
-
-    /// Adds the agreement of a finalized negotiation to the batch that finalizes it.
-    fn put_agreement(&self, row: &Row<Negotiation>, batch: &mut Batch) -> Result<(), Problem> {
-        let agreement =
-            row.detail.agreement.as_ref().ok_or_else(|| Problem::conflict("there is no agreement to finalize"))?;
-        let policy = parse_policy(agreement)?;
-        self.check_agreement_is_new(row, &policy.uid).map_err(Problem::conflict)?;
-        self.check_conclusion(row)?;
-        let signed_by_peer = row.detail.signatures.iter().any(|one| one.by != row.role);
-        let contract = AgreementRow {
-            id: policy.uid.clone(),
-            role: row.role,
-            peer: row.peer.clone(),
-            asset: row.detail.dataset.clone(),
-            policy: agreement.clone(),
-            signed_at: clock::now().to_string(),
-            negotiation: row.pid.clone(),
-            held: Held::Active,
-            reason: None,
-            answers: row.detail.answers,
-            signatures: row.detail.signatures.clone(),
-            peer_key: row.peer_key.clone().filter(|_| signed_by_peer),
-            trusted: Vec::new(),
-            renews: row.detail.renews.clone(),
-            spaces: row.detail.spaces.clone(),
-        };
-        if let Some(renews) = &contract.renews {
-            batch.put(Table::PeerIndex, &renewal_index(renews), &contract.id)?;
-        }
-        Ok(batch.put(Table::Agreements, &contract.id, &contract)?)
     }
 
     fn provider_of(&self, row: &Row<Negotiation>) -> Result<Did, Problem> {

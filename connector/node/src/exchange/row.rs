@@ -75,6 +75,23 @@ pub struct Row<K: Kind> {
 }
 
 impl<K: Kind> Row<K> {
+    /// A process that nothing was said in yet. `named` is who initiates it, and under which identifier.
+    pub fn fresh(pid: &str, role: Side, peer: &Did, peer_root: &str, named: (&Did, &str), detail: K::Detail) -> Self {
+        Self {
+            pid: pid.to_owned(),
+            role,
+            peer: peer.to_string(),
+            peer_root: peer_root.trim_end_matches('/').to_owned(),
+            process: process_name::<K>(named.0, named.1),
+            machine: MachineRow::empty(),
+            outgoing: None,
+            history: Vec::new(),
+            peer_key: None,
+            error: None,
+            detail,
+        }
+    }
+
     /// `(providerPid, consumerPid)`, once both are known.
     pub fn pids(&self) -> Option<(Pid, Pid)> {
         let (own, theirs) = (self.pid.parse().ok()?, self.machine.peer_pid()?.parse().ok()?);

@@ -25,7 +25,7 @@ use crate::edr::Edrs;
 use crate::exchange::driver::{Answer, Draft, Driver, Tools};
 use crate::exchange::handover::{Address, Format};
 use crate::exchange::negotiation::new_pid;
-use crate::exchange::row::{Kind, MachineRow, Row, process_name};
+use crate::exchange::row::{Kind, Row};
 use crate::holdings::Holdings;
 use crate::identity::Caller;
 use crate::locks::KeyedLocks;
@@ -185,19 +185,14 @@ impl Transfers {
                 None => new_pid(),
             },
         };
-        let row = Row {
-            pid: pid.clone(),
-            role: Side::Provider,
-            peer: sender.to_string(),
-            peer_root: callback.as_str().trim_end_matches('/').to_owned(),
-            process: process_name::<Transfer>(sender, &theirs),
-            machine: MachineRow::empty(),
-            outgoing: None,
-            history: Vec::new(),
-            peer_key: None,
-            error: None,
-            detail: Detail { agreement: agreement_id.clone(), format, data_address: None, reason: None },
-        };
+        let row = Row::fresh(
+            &pid,
+            Side::Provider,
+            sender,
+            callback.as_str(),
+            (sender, &theirs),
+            Detail { agreement: agreement_id.clone(), format, data_address: None, reason: None },
+        );
         let msg = message
             .to_msg(Party::Consumer, event)
             .ok_or_else(|| Problem::invalid("the sender's process identifier is missing"))?;
