@@ -315,6 +315,13 @@ async fn a_renewed_contract_hands_over_to_the_next() {
         let answer = rogue.send(&pair.holder, "/negotiations/request", &theirs).await;
         assert_eq!((answer.status, answer.text.contains("there is no contract")), (400, true), "{}", answer.text);
     }
+}
+
+#[tokio::test]
+async fn two_renewals_at_once_leave_one_contract_and_a_stranger_renews_none() {
+    let pair = Pair::start().await;
+    pair.offer("open", "auto", &research()).await;
+    let second = pair.contract("open").await;
     // Two at once: one is concluded, the other ends and says why.
     let (a, b) = tokio::join!(pair_renewal(&pair, &second), pair_renewal(&pair, &second));
     let ended: Vec<&Value> = [&a, &b].into_iter().filter(|row| row["state"] == "TERMINATED").collect();
@@ -322,7 +329,7 @@ async fn a_renewed_contract_hands_over_to_the_next() {
     assert!(ended[0].to_string().contains("renewed before"), "{}", ended[0]);
     let third = text(&pair.holder.get(&format!("contracts/{second}")).await.expect_ok()["renewed_by"]);
     // A chain goes on.
-    let fourth = renew(third.clone()).await;
+    let fourth = text(&pair_renewal(&pair, &third).await["agreement"]);
     assert_eq!(pair.holder.get(&format!("contracts/{fourth}")).await.expect_ok()["state"], "active");
     // Not by whoever has taken over the name: without the old key, nobody speaks for its contracts.
     pair.consumer.cli_ok(&["key", "rotate"]).await;

@@ -10,7 +10,7 @@ use super::{Detail, Transfers, draft, new_pid};
 use crate::agreements::Side;
 use crate::clock;
 use crate::exchange::handover::Format;
-use crate::exchange::row::{MachineRow, Row, process_name};
+use crate::exchange::row::Row;
 use crate::problem::Problem;
 use crate::signaling::Begin;
 
@@ -48,24 +48,9 @@ impl Transfers {
             .dsp_root(&provider)
             .await
             .map_err(|error| Problem::peer(crate::management::chain(&error)))?;
-        let row = Row {
-            pid: pid.to_owned(),
-            role: Side::Consumer,
-            peer: contract.peer,
-            peer_root: root,
-            process: process_name::<Transfer>(&self.tools.did, pid),
-            machine: MachineRow::empty(),
-            outgoing: None,
-            history: Vec::new(),
-            peer_key: None,
-            error: None,
-            detail: Detail {
-                agreement: agreement.to_owned(),
-                format: format.clone(),
-                data_address: None,
-                reason: None,
-            },
-        };
+        let detail =
+            Detail { agreement: agreement.to_owned(), format: format.clone(), data_address: None, reason: None };
+        let row = Row::fresh(pid, Side::Consumer, &provider, &root, (&self.tools.did, pid), detail);
         let body = TransferBody::Request {
             agreement_id: agreement.to_owned(),
             format: format.name().to_owned(),
