@@ -41,6 +41,7 @@ one takes no new transfers; those it has go on until they or the contract end.")
     #[command(after_help = "Example:
   shuyu contract verify contract.json
 
+It shows that both parties agreed. Whether the contract was concluded, renewed or ended since is in their ledgers.
 Exit code 2 if a signature does not hold or a party has not signed. The keys are printed: whose they are is for
 you to find out, from the parties' DID documents or from the regulator.")]
     Verify {
