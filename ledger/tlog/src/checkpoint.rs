@@ -5,10 +5,12 @@ use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use shuyu_base::HashKind;
 
 use crate::decimal;
 use crate::merkle::Hash;
 use crate::note::{MAX_NOTE_BYTES, Note, NoteError, NoteSigner, OpenNoteError, Vkey};
+use crate::policy::{Demand, LogPolicy, LogPolicyError};
 
 /// Longest origin accepted, in bytes: a host name, a port and a path.
 pub const MAX_ORIGIN_BYTES: usize = 1024;
@@ -79,6 +81,7 @@ impl fmt::Display for Checkpoint {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignedCheckpoint {
     checkpoint: Checkpoint,
+    tree_hash: HashKind,
     bytes: Vec<u8>,
 }
 
@@ -105,6 +108,18 @@ pub enum OpenCheckpointError {
     },
 }
 
+/// Why a checkpoint was not signed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SignCheckpointError {
+    /// The keys are not those of one log.
+    #[error("keys cannot sign one checkpoint")]
+    Keys(#[from] LogPolicyError),
+    /// The name cannot stand in a note.
+    #[error("checkpoint is no note")]
+    Note(#[from] NoteError),
+}
+
 impl OpenCheckpointError {
     /// Whether the bytes could not even be read, so that nothing was verified.
     pub fn is_unreadable(&self) -> bool {
@@ -121,24 +136,47 @@ impl SignedCheckpoint {
     /// # Errors
     /// [`OpenCheckpointError`].
     pub fn open(bytes: &[u8], log: &Vkey) -> Result<Self, OpenCheckpointError> {
+        Self::open_with(bytes, &LogPolicy::of(log.clone()))
+    }
+
+    /// Reads a signed checkpoint and verifies that it carries the signatures which the policy of the log demands.
+    ///
+    /// # Errors
+    /// [`OpenCheckpointError`].
+    pub fn open_with(bytes: &[u8], policy: &LogPolicy) -> Result<Self, OpenCheckpointError> {
         let note = Note::parse(bytes)?;
         let checkpoint: Checkpoint = note.text().parse()?;
-        note.verify(std::slice::from_ref(log))?;
-        if checkpoint.origin != log.name() {
-            let wanted = log.name().to_owned();
+        policy.check(&note)?;
+        if checkpoint.origin != policy.origin() {
+            let wanted = policy.origin().to_owned();
             return Err(OpenCheckpointError::Origin { found: checkpoint.origin, wanted });
         }
-        Ok(Self { checkpoint, bytes: bytes.to_vec() })
+        Ok(Self { checkpoint, tree_hash: policy.tree_hash(), bytes: bytes.to_vec() })
     }
 
     /// Signs the head of the log whose name is the signer's.
     ///
     /// # Errors
-    /// [`NoteError`] if the name cannot stand in a note.
-    pub fn sign(signer: &NoteSigner, size: u64, root: Hash) -> Result<Self, NoteError> {
-        let checkpoint = Checkpoint { origin: signer.vkey().name().to_owned(), size, root };
-        let note = Note::sign(checkpoint.to_string(), &[signer])?;
-        Ok(Self { checkpoint, bytes: note.to_string().into_bytes() })
+    /// As [`Self::sign_all`].
+    pub fn sign(signer: &NoteSigner, size: u64, root: Hash) -> Result<Self, SignCheckpointError> {
+        Self::sign_all(std::slice::from_ref(signer), size, root)
+    }
+
+    /// Signs the head of a log with all of its keys, in their order.
+    ///
+    /// # Errors
+    /// [`SignCheckpointError`] if the keys are not those of one log, or its name cannot stand in a note.
+    pub fn sign_all(signers: &[NoteSigner], size: u64, root: Hash) -> Result<Self, SignCheckpointError> {
+        let keys = signers.iter().map(|signer| signer.vkey().clone()).collect();
+        let policy = LogPolicy::new(keys, Demand::All)?;
+        let checkpoint = Checkpoint { origin: policy.origin().to_owned(), size, root };
+        let note = Note::sign(checkpoint.to_string(), &signers.iter().collect::<Vec<_>>())?;
+        Ok(Self { checkpoint, tree_hash: policy.tree_hash(), bytes: note.to_string().into_bytes() })
+    }
+
+    /// The function that hashes the log's tree, as the key says.
+    pub fn tree_hash(&self) -> HashKind {
+        self.tree_hash
     }
 
     /// What was signed.
@@ -155,6 +193,7 @@ impl SignedCheckpoint {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::note::SignatureKind;
     use proptest::prelude::*;
     use shuyu_base::keys::{SecretKey, Suite};
     use std::sync::Arc;
@@ -203,6 +242,43 @@ mod tests {
         let note = Note::sign(signed.checkpoint().to_string(), &[&other]).unwrap().to_string();
         let error = SignedCheckpoint::open(note.as_bytes(), other.vkey()).unwrap_err();
         assert!(matches!(error, OpenCheckpointError::Origin { .. }) && !error.is_unreadable());
+    }
+
+    #[test]
+    fn a_stripped_line_is_missed_where_all_are_demanded() {
+        let secret = |suite| Arc::new(SecretKey::from_seed(suite, &[3; 32]).unwrap());
+        let kind = SignatureKind::Sm2(HashKind::Sha256);
+        let signers = [
+            NoteSigner::new("example.com/log", secret(Suite::Ed25519)).unwrap(),
+            NoteSigner::of_kind("example.com/log", kind, secret(Suite::Sm2)).unwrap(),
+        ];
+        let keys: Vec<Vkey> = signers.iter().map(|signer| signer.vkey().clone()).collect();
+        let signed = SignedCheckpoint::sign_all(&signers, 5, Hash([9; 32])).unwrap();
+        let [any, all] = [Demand::Any, Demand::All].map(|demand| LogPolicy::new(keys.clone(), demand).unwrap());
+        for policy in [&any, &all] {
+            assert_eq!(SignedCheckpoint::open_with(signed.bytes(), policy).unwrap(), signed);
+        }
+        // Whoever knows one of the two keys accepts it, as the format asks.
+        assert!(keys.iter().all(|key| SignedCheckpoint::open(signed.bytes(), key).is_ok()));
+        let text = String::from_utf8(signed.bytes().to_vec()).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        for (gone, name) in [(5, "SM2 over a SHA-256 tree"), (4, "Ed25519")] {
+            let stripped: String =
+                lines.iter().enumerate().filter(|(at, _)| *at != gone).map(|(_, line)| format!("{line}\n")).collect();
+            assert!(SignedCheckpoint::open_with(stripped.as_bytes(), &any).is_ok());
+            let error = SignedCheckpoint::open_with(stripped.as_bytes(), &all).unwrap_err();
+            assert!(
+                matches!(&error, OpenCheckpointError::Signature(OpenNoteError::Missing { kind, .. }) if kind.to_string() == name)
+            );
+            assert!(!error.is_unreadable());
+        }
+        // The same SM2 key over the same text, but for the twin: another id, so its line does not count.
+        let twin =
+            NoteSigner::of_kind("example.com/log", SignatureKind::Sm2(HashKind::Sm3), secret(Suite::Sm2)).unwrap();
+        let mixed = Note::sign(signed.checkpoint().to_string(), &[&signers[0], &twin]).unwrap().to_string();
+        assert!(SignedCheckpoint::open_with(mixed.as_bytes(), &all).is_err());
+        assert!(SignedCheckpoint::sign_all(&[signers[0].clone(), twin], 5, Hash([9; 32])).is_err());
+        assert!(SignedCheckpoint::sign_all(&[], 5, Hash([9; 32])).is_err());
     }
 
     proptest! {

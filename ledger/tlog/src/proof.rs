@@ -5,12 +5,12 @@ use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use shuyu_base::HashKind;
 
 use crate::checkpoint::{OpenCheckpointError, SignedCheckpoint};
 use crate::decimal;
 use crate::merkle::{Hash, MAX_PROOF_HASHES, ProofError, leaf_hash, verify_inclusion};
 use crate::note::{MAX_NOTE_BYTES, Vkey};
+use crate::policy::LogPolicy;
 
 /// The first line of a proof file.
 const HEADER: &str = "c2sp.org/tlog-proof@v1";
@@ -87,9 +87,19 @@ impl InclusionProof {
     /// # Errors
     /// [`VerifyProofError`].
     pub fn verify(&self, entry: &[u8], key: &Vkey) -> Result<SignedCheckpoint, VerifyProofError> {
-        let signed = SignedCheckpoint::open(self.checkpoint.as_bytes(), key)?;
-        let kind = HashKind::Sha256; // tlog-proof fixes SHA-256.
-        let head = signed.checkpoint();
+        self.verify_with(entry, &LogPolicy::of(key.clone()))
+    }
+
+    /// As [`Self::verify`], where the checkpoint must carry what `policy` demands.
+    ///
+    /// tlog-proof says that the hashes are of SHA-256; a file of the same form for the SM3 twin verifies with the twin's
+    /// key and with no other, since the key says which function it is.
+    ///
+    /// # Errors
+    /// [`VerifyProofError`].
+    pub fn verify_with(&self, entry: &[u8], policy: &LogPolicy) -> Result<SignedCheckpoint, VerifyProofError> {
+        let signed = SignedCheckpoint::open_with(self.checkpoint.as_bytes(), policy)?;
+        let (kind, head) = (signed.tree_hash(), signed.checkpoint());
         verify_inclusion(kind, &leaf_hash(kind, entry), self.index, head.size, &self.path, &head.root)?;
         Ok(signed)
     }
@@ -143,8 +153,9 @@ impl fmt::Display for InclusionProof {
 mod tests {
     use super::*;
     use crate::merkle::{Tree, node_hash};
-    use crate::note::NoteSigner;
+    use crate::note::{NoteSigner, SignatureKind};
     use proptest::prelude::*;
+    use shuyu_base::HashKind;
     use shuyu_base::keys::{SecretKey, Suite};
     use std::sync::Arc;
 
@@ -174,6 +185,26 @@ mod tests {
         assert!(moved.verify(b"c", &key).is_err());
         let forged = InclusionProof { checkpoint: proof.checkpoint.replace("\n3\n", "\n4\n"), ..proof };
         assert!(matches!(forged.verify(b"c", &key), Err(VerifyProofError::Checkpoint(_))));
+    }
+
+    #[test]
+    fn a_proof_of_the_twin_is_none_of_the_log() {
+        let kind = HashKind::Sm3;
+        let secret = Arc::new(SecretKey::from_seed(Suite::Sm2, &[1; 32]).unwrap());
+        let [twin, log] = [HashKind::Sm3, HashKind::Sha256].map(|tree| {
+            NoteSigner::of_kind("example.com/log-sm3", SignatureKind::Sm2(tree), Arc::clone(&secret)).unwrap()
+        });
+        let leaves = [b"a", b"b"].map(|entry| leaf_hash(kind, entry));
+        let root = node_hash(kind, &leaves[0], &leaves[1]);
+        let proof = |signer: &NoteSigner| {
+            let signed = SignedCheckpoint::sign(signer, 2, root).unwrap();
+            let checkpoint = String::from_utf8(signed.bytes().to_vec()).unwrap();
+            InclusionProof { extra: None, index: 0, path: vec![leaves[1]], checkpoint }
+        };
+        assert!(proof(&twin).verify(b"a", twin.vkey()).is_ok());
+        assert!(matches!(proof(&twin).verify(b"a", log.vkey()), Err(VerifyProofError::Checkpoint(_))));
+        // An SM3 root signed as one of SHA-256 leads nowhere.
+        assert!(matches!(proof(&log).verify(b"a", log.vkey()), Err(VerifyProofError::Proof(_))));
     }
 
     #[test]

@@ -7,5 +7,5 @@ use shuyu_tlog::Vkey;
 fuzz_target!(|text: &str| {
     let Ok(vkey) = text.parse::<Vkey>() else { return };
     assert_eq!(vkey.to_string(), text, "a key has one form");
-    assert_eq!(Vkey::new(vkey.name(), vkey.key().clone()).as_ref(), Ok(&vkey));
+    assert_eq!(Vkey::of_kind(vkey.name(), vkey.kind(), vkey.key().clone()).as_ref(), Ok(&vkey));
 });

@@ -154,3 +154,18 @@ proptest! {
         prop_assert_eq!(count, expected);
     }
 }
+
+/// Roots by the recursive definition of RFC 6962 with the SM3 of Python's hashlib (OpenSSL).
+#[test]
+fn roots_of_sm3_are_those_of_openssl() {
+    for (size, root) in [
+        (0, "1ab21d8355cfa17f8e61194831e81a8f22bec8c728fefb747ed035eb5082aa2b"),
+        (1, "2ece41c75007c06f823979b4a2f8984e91772f7702e3b8a695435a8655385c3e"),
+        (7, "bb05fffd183b4d5067f7d025090f7bd52791e022abca515dbcccea7da469b5dd"),
+        (300, "c143c6d056e6876faec5d2cc12748c3f2c920a523571602232b67e08106b0758"),
+    ] {
+        let mut tree = Tree::new(HashKind::Sm3);
+        (0..size).for_each(|n| tree.push(leaf_hash(HashKind::Sm3, format!("entry {n}").as_bytes())));
+        assert_eq!(hex::encode(tree.root().0), root, "{size} entries");
+    }
+}
