@@ -29,13 +29,38 @@ pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Makes a file durable that was written through another handle.
+pub(crate) fn sync_file(path: &Path) -> io::Result<()> {
+    sync_data(&File::open(path)?, path);
+    Ok(())
+}
+
+/// Makes everything on the file system of `dir` durable, names included. The kernel reports a lost page here too (since
+/// Linux 5.8).
+pub(crate) fn sync_file_system(dir: &Path) -> io::Result<()> {
+    let file = File::open(dir)?;
+    if let Err(error) = rustix::fs::syncfs(&file) {
+        die_of_failed_sync(dir, &error.into());
+    }
+    Ok(())
+}
+
 /// Puts `bytes` at `path` under a temporary name first; the caller makes the name durable with [`sync_dir`].
 pub(crate) fn place(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    place_with(path, bytes, sync_data)
+}
+
+/// As [`place`], but the bytes too are still to be made durable.
+pub(crate) fn place_unsynced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    place_with(path, bytes, |_, _| ())
+}
+
+fn place_with(path: &Path, bytes: &[u8], finish: impl Fn(&File, &Path)) -> io::Result<()> {
     let temporary = path.with_extension("tmp");
     let written = (|| {
         let mut file = File::create(&temporary)?;
         file.write_all(bytes)?;
-        sync_data(&file, &temporary);
+        finish(&file, &temporary);
         drop(file);
         fs::rename(&temporary, path)
     })();

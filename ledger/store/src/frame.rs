@@ -1,8 +1,9 @@
 //! Batches as they stand in a segment.
 //!
-//! All numbers are big-endian: magic `SYLB`, version 1 (1 byte), 3 zero bytes, first index (8), entry count (4),
-//! payload length (4), root before (32), root after (32), payload, CRC32C (4) over everything before it. The payload is,
-//! for each entry: identity (32), length of the process name (2), process name, length of the entry (2), entry.
+//! All numbers are big-endian: magic `SYLB`, version (1 byte), 3 zero bytes, first index (8), entry count (4),
+//! payload length (4), root before (32), root after (32), in version 2 the SM3 root after (32), payload, CRC32C (4) over
+//! everything before it. Version 1 is written by a log without a twin, version 2 by one with it. The payload is, for each
+//! entry: identity (32), length of the process name (2), process name, length of the entry (2), entry.
 
 use shuyu_tlog::{Hash, MAX_ENTRY_BYTES};
 
@@ -13,6 +14,7 @@ pub const MAX_FRAME_BYTES: usize = 32 * 1024 * 1024;
 pub const MAX_PROCESS_BYTES: usize = 512;
 
 const MAGIC: [u8; 8] = *b"SYLB\x01\0\0\0";
+const MAGIC_WITH_TWIN: [u8; 8] = *b"SYLB\x02\0\0\0";
 const HEADER_BYTES: usize = 8 + 8 + 4 + 4 + 32 + 32;
 const CRC_BYTES: usize = 4;
 
@@ -36,6 +38,8 @@ pub struct Frame {
     pub previous_root: Hash,
     /// Root of the log after the batch.
     pub new_root: Hash,
+    /// Root of the SM3 twin after the batch, if the log had one when it was written.
+    pub twin_root: Option<Hash>,
     /// The entries, at least one.
     pub items: Vec<Item>,
 }
@@ -68,13 +72,14 @@ pub(crate) fn write_frame(frame: &Frame) -> Vec<u8> {
         payload.extend_from_slice(&u16::try_from(item.bytes.len()).unwrap_or(u16::MAX).to_be_bytes());
         payload.extend_from_slice(&item.bytes);
     }
-    let mut bytes = Vec::with_capacity(HEADER_BYTES + payload.len() + CRC_BYTES);
-    bytes.extend_from_slice(&MAGIC);
+    let mut bytes = Vec::with_capacity(HEADER_BYTES + 32 + payload.len() + CRC_BYTES);
+    bytes.extend_from_slice(if frame.twin_root.is_some() { &MAGIC_WITH_TWIN } else { &MAGIC });
     bytes.extend_from_slice(&frame.first.to_be_bytes());
     bytes.extend_from_slice(&u32::try_from(frame.items.len()).unwrap_or(u32::MAX).to_be_bytes());
     bytes.extend_from_slice(&u32::try_from(payload.len()).unwrap_or(u32::MAX).to_be_bytes());
     bytes.extend_from_slice(&frame.previous_root.0);
     bytes.extend_from_slice(&frame.new_root.0);
+    frame.twin_root.iter().for_each(|root| bytes.extend_from_slice(&root.0));
     bytes.extend_from_slice(&payload);
     bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_be_bytes());
     bytes
@@ -86,9 +91,11 @@ pub(crate) fn write_frame(frame: &Frame) -> Vec<u8> {
 /// [`FrameError`].
 pub fn read_frame(bytes: &[u8]) -> Result<(Frame, usize), FrameError> {
     let mut reader = Reader(bytes);
-    if reader.array::<8>()? != MAGIC {
-        return Err(FrameError::Header);
-    }
+    let has_twin = match reader.array::<8>()? {
+        MAGIC => false,
+        MAGIC_WITH_TWIN => true,
+        _ => return Err(FrameError::Header),
+    };
     let first = u64::from_be_bytes(reader.array()?);
     let count = u32::from_be_bytes(reader.array()?);
     let payload_bytes = u32::from_be_bytes(reader.array()?) as usize;
@@ -96,14 +103,15 @@ pub fn read_frame(bytes: &[u8]) -> Result<(Frame, usize), FrameError> {
     if count == 0 || MAX_FRAME_BYTES < payload_bytes || payload_bytes < count as usize * 36 {
         return Err(FrameError::Header);
     }
+    let twin_root = if has_twin { Some(Hash(reader.array()?)) } else { None };
     let payload = reader.take(payload_bytes)?;
     let crc = u32::from_be_bytes(reader.array()?);
-    let covered = HEADER_BYTES + payload_bytes;
+    let covered = HEADER_BYTES + if has_twin { 32 } else { 0 } + payload_bytes;
     if bytes.get(..covered).map(crc32c::crc32c) != Some(crc) {
         return Err(FrameError::Checksum);
     }
     let items = read_items(payload, count).map_err(|_| FrameError::Payload)?;
-    Ok((Frame { first, previous_root, new_root, items }, covered + CRC_BYTES))
+    Ok((Frame { first, previous_root, new_root, twin_root, items }, covered + CRC_BYTES))
 }
 
 fn read_items(payload: &[u8], count: u32) -> Result<Vec<Item>, FrameError> {
@@ -121,7 +129,8 @@ fn read_items(payload: &[u8], count: u32) -> Result<Vec<Item>, FrameError> {
 
 /// Whether a whole frame starts anywhere in `bytes`: then what is before it was not the last thing written.
 pub(crate) fn has_frame(bytes: &[u8]) -> bool {
-    let starts = bytes.windows(MAGIC.len()).enumerate().filter(|(_, window)| *window == MAGIC);
+    let starts =
+        bytes.windows(MAGIC.len()).enumerate().filter(|(_, window)| *window == MAGIC || *window == MAGIC_WITH_TWIN);
     starts.map(|(at, _)| at).any(|at| bytes.get(at..).is_some_and(|rest| read_frame(rest).is_ok()))
 }
 
@@ -152,7 +161,8 @@ mod tests {
 
     fn frame(entries: Vec<(String, Vec<u8>)>) -> Frame {
         let items = entries.into_iter().map(|(process, bytes)| Item { dedup: [4; 32], process, bytes }).collect();
-        Frame { first: 77, previous_root: Hash([1; 32]), new_root: Hash([2; 32]), items }
+        let twin_root = (items.len() % 2 == 0).then_some(Hash([3; 32]));
+        Frame { first: 77, previous_root: Hash([1; 32]), new_root: Hash([2; 32]), twin_root, items }
     }
 
     #[test]

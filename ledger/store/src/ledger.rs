@@ -7,18 +7,17 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
-use shuyu_tlog::{
-    InclusionProof, MAX_ENTRY_BYTES, NoteSigner, SignedCheckpoint, TileHashes, TilePath, Vkey, prove_consistency,
-    prove_inclusion,
-};
+use shuyu_tlog::{InclusionProof, MAX_ENTRY_BYTES, SignedCheckpoint, Vkey};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::disk;
 use crate::frame::{Item, MAX_PROCESS_BYTES};
-use crate::publish::{KIND, Published, Publisher};
-use crate::recover::{self, OpenError};
+use crate::keys::{LedgerKeys, vkeys};
+use crate::publish::{Lane, Publisher};
+use crate::recover::{self, OpenError, RecoveredLog};
 use crate::segment::{Cursor, CursorError};
 use crate::sequence::{Request, Sequencer, SharedIndex};
+use crate::served::Served;
 
 /// Most appends waiting; further callers wait for a place in the queue.
 pub const MAX_QUEUED: usize = 16_384;
@@ -160,8 +159,15 @@ pub enum ReadError {
 #[derive(Clone, Debug)]
 pub(crate) struct Paths {
     pub segments: PathBuf,
-    pub tlog: PathBuf,
     pub index: PathBuf,
+    pub log: LogPaths,
+    pub twin: LogPaths,
+}
+
+/// The files of a served log.
+#[derive(Clone, Debug)]
+pub(crate) struct LogPaths {
+    pub tlog: PathBuf,
     pub high_water: PathBuf,
 }
 
@@ -169,9 +175,9 @@ impl Paths {
     pub fn of(dir: &Path) -> Self {
         Self {
             segments: dir.join("segments"),
-            tlog: dir.join("tlog"),
             index: dir.join("index"),
-            high_water: dir.join("high-water"),
+            log: LogPaths { tlog: dir.join("tlog"), high_water: dir.join("high-water") },
+            twin: LogPaths { tlog: dir.join("tlog-sm3"), high_water: dir.join("high-water-sm3") },
         }
     }
 }
@@ -181,57 +187,58 @@ impl Paths {
 /// Dropping it finishes what was queued, publishes it and releases the directory.
 pub struct Ledger {
     paths: Paths,
-    key: Vkey,
+    log: Served,
+    twin: Option<Served>,
     /// `None` only while being dropped.
     requests: Option<mpsc::Sender<Request>>,
     index: SharedIndex,
-    published: watch::Receiver<Published>,
     threads: Vec<JoinHandle<()>>,
     /// Held until everything else is gone.
     _lock: File,
 }
 
 impl Ledger {
-    /// Opens the ledger in `dir`, creating it if there is none. The name of `signer` is the log's origin.
+    /// Opens the ledger in `dir`, creating it if there is none. The name of the keys is the log's origin.
     ///
-    /// When it returns, everything acknowledged earlier is there, and a checkpoint over it is published.
-    /// Reads the disk: call it where blocking is allowed.
+    /// When it returns, everything acknowledged earlier is there, and a checkpoint over it is published, with every
+    /// signature that `keys` can give. Reads the disk: call it where blocking is allowed.
     ///
     /// # Errors
     /// [`OpenError`]; what it refuses to open it leaves as it is.
-    pub fn open(dir: &Path, signer: NoteSigner) -> Result<Self, OpenError> {
-        let paths = Paths::of(dir);
-        for path in [dir, &paths.segments, &paths.tlog] {
+    pub fn open(dir: &Path, keys: impl Into<LedgerKeys>) -> Result<Self, OpenError> {
+        let (keys, paths) = (keys.into(), Paths::of(dir));
+        let twin_dir = keys.twin().map(|_| paths.twin.tlog.as_path());
+        for path in [dir, &paths.segments, &paths.log.tlog].into_iter().chain(twin_dir) {
             fs::create_dir_all(path).map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
         }
         let lock = lock(dir)?;
-        let key = signer.vkey().clone();
-        let recovered = recover::recover(&paths, &key)?;
-        let size = recovered.tree.size();
+        let recovered = recover::recover(&paths, &keys)?;
+        let size = recovered.log.tree.size();
         let index: SharedIndex = Arc::new(RwLock::new(Some(recover::open_index(&paths, size)?)));
-        let (news, published) = watch::channel(Err("nothing published".to_owned()));
-        let mut publisher = Publisher { paths: paths.clone(), signer, progress: recovered.progress, published: news };
-        match recovered.head {
-            Some(head) if publisher.is_current(&head, size) => {
-                drop(publisher.published.send_replace(Ok(Arc::new(head))));
-            }
-            Some(_) | None => publisher.publish(size)?,
+        let mut opening = Opening { paths: &paths, size, committed: Vec::new(), threads: Vec::new() };
+        let tree = recovered.log.tree.clone();
+        let log = opening.publish(Lane::Log, keys.log().to_vec(), recovered.log)?;
+        let mut twin_tree = None;
+        let mut twin = None;
+        if let (Some(signer), Some(found)) = (keys.twin(), recovered.twin) {
+            twin_tree = Some(found.tree.clone());
+            twin = Some(opening.publish(Lane::Twin, vec![signer.clone()], found)?);
         }
-        let (committed, commits) = std::sync::mpsc::channel();
         let (requests, queue) = mpsc::channel(MAX_QUEUED);
         let sequencer = Sequencer {
             paths: paths.clone(),
             writer: recovered.writer,
-            tree: recovered.tree,
+            tree,
+            twin: twin_tree,
             index: Arc::clone(&index),
-            committed,
-            published: published.clone(),
+            committed: opening.committed,
+            published: [Some(&log), twin.as_ref()].into_iter().flatten().map(Served::news).collect(),
         };
-        let named = |name: &str| std::thread::Builder::new().name(name.to_owned());
-        let publishing = named("ledger-publish").spawn(move || publisher.run(&commits)).map_err(OpenError::Thread)?;
-        let sequencing = named("ledger-sequence").spawn(move || sequencer.run(queue)).map_err(OpenError::Thread)?;
-        let threads = vec![sequencing, publishing];
-        Ok(Self { paths, key, requests: Some(requests), index, published, threads, _lock: lock })
+        let sequencing = std::thread::Builder::new().name("ledger-sequence".to_owned());
+        let sequencing = sequencing.spawn(move || sequencer.run(queue)).map_err(OpenError::Thread)?;
+        // The publishers end when the sequencer does.
+        let threads = std::iter::once(sequencing).chain(opening.threads).collect();
+        Ok(Self { paths, log, twin, requests: Some(requests), index, threads, _lock: lock })
     }
 
     /// Adds an entry; returns once it would survive a power cut. An entry whose identity is there already is not added
@@ -255,25 +262,20 @@ impl Ledger {
         answer.await.map_err(|_| AppendError::Closed)?
     }
 
-    /// The last published checkpoint. It follows an append within 200 ms, or as soon as the disk allows.
+    /// As [`Served::checkpoint`] of the log itself.
     ///
     /// # Errors
     /// [`ReadError::Halted`].
     pub fn checkpoint(&self) -> Result<Arc<SignedCheckpoint>, ReadError> {
-        let published = self.published.borrow();
-        published.as_ref().map(Arc::clone).map_err(|reason| ReadError::Halted { reason: reason.clone() })
+        self.log.checkpoint()
     }
 
-    /// Waits for a checkpoint that covers entry `index`, and returns it.
+    /// As [`Served::included`] of the log itself.
     ///
     /// # Errors
     /// [`ReadError::Halted`] when there will be none.
     pub async fn included(&self, index: u64) -> Result<Arc<SignedCheckpoint>, ReadError> {
-        let mut published = self.published.clone();
-        let covers = |published: &Published| published.as_ref().map_or(true, |head| index < head.checkpoint().size);
-        let seen = published.wait_for(covers).await;
-        let closed = |_| ReadError::Halted { reason: "ledger is closed".to_owned() };
-        seen.map_err(closed)?.clone().map_err(|reason| ReadError::Halted { reason })
+        self.log.included(index).await
     }
 
     /// The published entries with these indexes, at most [`MAX_READ_ENTRIES`] of them; the range is cut at the end of
@@ -341,57 +343,75 @@ impl Ledger {
         read(index).map_err(|error| ReadError::Index { detail: error.to_string() })
     }
 
-    /// The proof file for entry `index` under the last published checkpoint. Reads the disk.
+    /// As [`Served::prove`] of the log itself.
     ///
     /// # Errors
-    /// [`ReadError::Outside`] for an entry that no checkpoint covers yet (see [`Ledger::included`]).
+    /// [`ReadError`].
     pub fn prove(&self, index: u64) -> Result<InclusionProof, ReadError> {
-        let signed = self.checkpoint()?;
-        let size = signed.checkpoint().size;
-        if size <= index {
-            return Err(ReadError::Outside { index, size });
-        }
-        let path = prove_inclusion(KIND, index, size, &TileHashes::new(KIND, size, |path: &TilePath| self.tile(path)));
-        let path = path.map_err(|error| ReadError::Tiles { detail: error.to_string() })?;
-        let checkpoint = String::from_utf8_lossy(signed.bytes()).into_owned();
-        Ok(InclusionProof { extra: None, index, path, checkpoint })
+        self.log.prove(index)
     }
 
-    /// The proof that the log of `old` entries is a prefix of the published one. Reads the disk.
+    /// As [`Served::prove_consistency`] of the log itself.
     ///
     /// # Errors
-    /// [`ReadError::Outside`] when the published log is smaller.
+    /// [`ReadError`].
     pub fn prove_consistency(&self, old: u64) -> Result<(Vec<shuyu_tlog::Hash>, Arc<SignedCheckpoint>), ReadError> {
-        let signed = self.checkpoint()?;
-        let size = signed.checkpoint().size;
-        if size < old {
-            return Err(ReadError::Outside { index: old, size });
-        }
-        let path = prove_consistency(KIND, old, size, &TileHashes::new(KIND, size, |path: &TilePath| self.tile(path)));
-        Ok((path.map_err(|error| ReadError::Tiles { detail: error.to_string() })?, signed))
+        self.log.prove_consistency(old)
     }
 
-    fn tile(&self, path: &TilePath) -> io::Result<Vec<u8>> {
-        let file = self.paths.tlog.join(path.to_string());
-        match fs::read(&file) {
-            // A partial tile may have been outgrown between the checkpoint and now.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && path.width() < 256 => {
-                let mut bytes = fs::read(self.paths.tlog.join(path.full().to_string()))?;
-                bytes.truncate(usize::from(path.width()) * 32);
-                Ok(bytes)
-            }
-            other => other,
-        }
+    /// The log as it is served.
+    pub fn served(&self) -> &Served {
+        &self.log
+    }
+
+    /// The SM3 twin as it is served, if the ledger keeps one.
+    pub fn twin(&self) -> Option<&Served> {
+        self.twin.as_ref()
     }
 
     /// The directory to serve: `checkpoint` and `tile/...` (tlog-tiles). Other files in it are being written.
     pub fn path(&self) -> &Path {
-        &self.paths.tlog
+        self.log.path()
     }
 
-    /// The key that verifies this log.
+    /// The Ed25519 key that verifies this log.
     pub fn vkey(&self) -> &Vkey {
-        &self.key
+        self.log.vkey()
+    }
+}
+
+/// The parts of a ledger as they are put together.
+struct Opening<'a> {
+    paths: &'a Paths,
+    size: u64,
+    committed: Vec<std::sync::mpsc::Sender<u64>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Opening<'_> {
+    /// Publishes what was found of a log and starts its publisher.
+    fn publish(
+        &mut self,
+        lane: Lane,
+        signers: Vec<shuyu_tlog::NoteSigner>,
+        found: RecoveredLog,
+    ) -> Result<Served, OpenError> {
+        let (news, published) = watch::channel(Err("nothing published".to_owned()));
+        let paths = lane.paths(self.paths).clone();
+        let served = Served::new(lane.tree_hash(), paths.tlog.clone(), vkeys(&signers), published);
+        let segments = self.paths.segments.clone();
+        let mut publisher = Publisher { lane, segments, paths, signers, progress: found.progress, published: news };
+        match found.head {
+            Some(head) if publisher.is_current(&head, self.size) => {
+                drop(publisher.published.send_replace(Ok(Arc::new(head))));
+            }
+            Some(_) | None => publisher.publish(self.size)?,
+        }
+        let (committed, commits) = std::sync::mpsc::channel();
+        let thread = std::thread::Builder::new().name(lane.thread_name().to_owned());
+        self.threads.push(thread.spawn(move || publisher.run(&commits)).map_err(OpenError::Thread)?);
+        self.committed.push(committed);
+        Ok(served)
     }
 }
 
@@ -409,7 +429,7 @@ impl Drop for Ledger {
 
 impl std::fmt::Debug for Ledger {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Ledger({})", self.key.name())
+        write!(f, "Ledger({})", self.vkey().name())
     }
 }
 

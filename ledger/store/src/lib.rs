@@ -2,7 +2,8 @@
 //!
 //! In scope: one writer a directory; an append returns when its entry would survive a power cut; each entry is taken
 //! once by its identity; tiles and a signed checkpoint follow within 200 ms in a directory that any web server can
-//! serve as a C2SP tlog-tiles log; a full re-verification of such a directory.
+//! serve as a C2SP tlog-tiles log, signed with Ed25519 and, where the node has the key, with SM2; on wish a twin of it
+//! in a tree of SM3; a full re-verification of such a directory.
 //! Out of scope: what the entries mean (`shuyu-evidence`), and serving them.
 //!
 //! ## On disk
@@ -12,6 +13,7 @@
 //! segments/<first index>     batches, each framed with CRC32C and the roots before and after it: the truth
 //! high-water                 the last checkpoint that was signed, kept apart from the served one
 //! tlog/checkpoint, tlog/tile the served log (tlog-tiles)
+//! tlog-sm3/, high-water-sm3  the same for the SM3 twin, if there is one
 //! index/                     RocksDB: identities, processes, places of batches; rebuilt when lost or behind
 //! ```
 //!
@@ -26,15 +28,19 @@
 mod disk;
 mod frame;
 mod index;
+mod keys;
 mod ledger;
 mod publish;
 mod recover;
 mod segment;
 mod sequence;
+mod served;
 mod verify;
 
 pub use frame::{Frame, FrameError, Item, MAX_FRAME_BYTES, MAX_PROCESS_BYTES, read_frame};
+pub use keys::{LedgerKeys, TWIN_SUFFIX};
 pub use ledger::{Append, AppendError, Appended, Ledger, MAX_QUEUED, MAX_READ_ENTRIES, PublishError, ReadError};
 pub use recover::OpenError;
+pub use served::Served;
 pub use shuyu_tlog::MAX_ENTRY_BYTES;
-pub use verify::{LogReport, VerifyError, verify_dir};
+pub use verify::{LogReport, VerifyError, verify_dir, verify_twin_dir};

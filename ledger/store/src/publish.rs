@@ -12,16 +12,56 @@ use std::time::{Duration, Instant};
 use shuyu_base::HashKind;
 use shuyu_tlog::tile::{TILE_WIDTH, TileError, TiledTree, tile_bytes};
 use shuyu_tlog::{
-    Hash, NoteSigner, SignedCheckpoint, Tile, TileHashes, TilePath, leaf_hash, subtree_root, write_bundle,
+    Hash, Note, NoteSigner, SignedCheckpoint, Tile, TileHashes, TilePath, leaf_hash, subtree_root, write_bundle,
 };
 use tokio::sync::watch;
 
 use crate::disk;
-use crate::ledger::{Paths, PublishError};
+use crate::frame::Frame;
+use crate::keys::vkeys;
+use crate::ledger::{LogPaths, Paths, PublishError};
 use crate::segment::{Cursor, CursorError, Place};
 
 /// tlog-tiles fixes SHA-256.
 pub(crate) const KIND: HashKind = HashKind::Sha256;
+
+/// Which of the two logs over the same entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lane {
+    Log,
+    Twin,
+}
+
+impl Lane {
+    pub fn tree_hash(self) -> HashKind {
+        match self {
+            Self::Log => KIND,
+            Self::Twin => HashKind::Sm3,
+        }
+    }
+
+    pub fn paths(self, paths: &Paths) -> &LogPaths {
+        match self {
+            Self::Log => &paths.log,
+            Self::Twin => &paths.twin,
+        }
+    }
+
+    pub fn thread_name(self) -> &'static str {
+        match self {
+            Self::Log => "ledger-publish",
+            Self::Twin => "ledger-twin",
+        }
+    }
+
+    /// The root that a batch states, of a tree that ends with it. A batch written before there was a twin states none.
+    pub fn stated_root(self, frame: &Frame) -> Option<Hash> {
+        match self {
+            Self::Log => Some(frame.new_root),
+            Self::Twin => frame.twin_root,
+        }
+    }
+}
 
 /// Under load a checkpoint is made this often; an idle log publishes at once.
 pub(crate) const PUBLISH_INTERVAL: Duration = Duration::from_millis(200);
@@ -37,8 +77,8 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    pub fn start() -> Self {
-        Self { tree: TiledTree::new(KIND), tail: Vec::new(), place: Place { segment: 0, offset: 0 } }
+    pub fn start(kind: HashKind) -> Self {
+        Self { tree: TiledTree::new(kind), tail: Vec::new(), place: Place { segment: 0, offset: 0 } }
     }
 }
 
@@ -46,8 +86,10 @@ impl Progress {
 pub(crate) type Published = Result<Arc<SignedCheckpoint>, String>;
 
 pub(crate) struct Publisher {
-    pub paths: Paths,
-    pub signer: NoteSigner,
+    pub lane: Lane,
+    pub segments: PathBuf,
+    pub paths: LogPaths,
+    pub signers: Vec<NoteSigner>,
     pub progress: Progress,
     pub published: watch::Sender<Published>,
 }
@@ -91,28 +133,30 @@ impl Publisher {
         }
     }
 
-    /// Whether the served checkpoint is `head`, over everything there is: then a start has nothing to publish.
+    /// Whether the served checkpoint is `head`, over everything there is, with a line of every key: then a start has
+    /// nothing to publish.
     pub fn is_current(&self, head: &SignedCheckpoint, size: u64) -> bool {
+        let is_signed = Note::parse(head.bytes()).is_ok_and(|note| note.verify_all(&vkeys(&self.signers)).is_ok());
         let served = fs::read(self.paths.tlog.join("checkpoint"));
         let is_loaded = self.progress.tree.tree().size() == size;
-        is_loaded && head.checkpoint().size == size && served.is_ok_and(|bytes| bytes == head.bytes())
+        is_signed && is_loaded && head.checkpoint().size == size && served.is_ok_and(|bytes| bytes == head.bytes())
     }
 
     /// Brings the served log to `size`, signs it, and serves the checkpoint.
     pub fn publish(&mut self, size: u64) -> Result<(), PublishError> {
         // Work on a copy: a failed attempt leaves no trace but files that the next one writes again.
         let mut progress = self.progress.clone();
-        let mut files = Files { root: self.paths.tlog.clone(), dirs: BTreeSet::new() };
+        let mut files = Files::new(&self.paths.tlog);
         let mut committed_root = None;
-        let mut cursor = Cursor::new(&self.paths.segments, progress.place, progress.tree.tree().size());
+        let mut cursor = Cursor::new(&self.segments, progress.place, progress.tree.tree().size());
         while progress.tree.tree().size() < size {
             let Some((frame, _)) = cursor.read().map_err(PublishError::from)? else {
                 return Err(PublishError::Short { found: progress.tree.tree().size(), committed: size });
             };
+            committed_root = self.lane.stated_root(&frame);
             for item in frame.items {
                 progress.add(item.bytes, &mut files)?;
             }
-            committed_root = Some(frame.new_root);
         }
         progress.place = cursor.place();
         for (path, hashes) in progress.tree.partial_tiles() {
@@ -136,7 +180,8 @@ impl Publisher {
     /// definition (the sequencer and the tile writer both grow the right edge).
     fn check_root(&self, size: u64, root: Hash, committed: Option<Hash>) -> Result<(), PublishError> {
         let read = |path: &TilePath| fs::read(self.paths.tlog.join(path.to_string()));
-        let from_tiles = subtree_root(KIND, 0, size, &TileHashes::new(KIND, size, read));
+        let kind = self.lane.tree_hash();
+        let from_tiles = subtree_root(kind, 0, size, &TileHashes::new(kind, size, read));
         let from_tiles = from_tiles.map_err(|error| match error {
             TileError::Read { path, source } => io_error(&self.paths.tlog.join(path.to_string()), source),
             TileError::Length { .. } | TileError::Outside { .. } => {
@@ -150,7 +195,7 @@ impl Publisher {
     }
 
     fn sign(&mut self, size: u64, root: Hash) -> Result<(), PublishError> {
-        let signed = SignedCheckpoint::sign(&self.signer, size, root);
+        let signed = SignedCheckpoint::sign_all(&self.signers, size, root);
         let signed = signed.map_err(|error| PublishError::ReadBack { detail: error.to_string() })?;
         let write = |path: &Path| disk::replace(path, signed.bytes()).map_err(|source| io_error(path, source));
         // Kept before it is shown: never shorter than what anyone has seen.
@@ -164,7 +209,8 @@ impl Publisher {
 impl Progress {
     fn add(&mut self, entry: Vec<u8>, files: &mut Files) -> Result<(), PublishError> {
         let mut full = Vec::new();
-        self.tree.push(leaf_hash(KIND, &entry), |path, hashes| full.push((path, tile_bytes(hashes))));
+        self.tree
+            .push(leaf_hash(self.tree.tree().kind(), &entry), |path, hashes| full.push((path, tile_bytes(hashes))));
         self.tail.push(entry);
         for (path, bytes) in full {
             files.put(path, &bytes)?;
@@ -201,23 +247,38 @@ impl From<CursorError> for PublishError {
     }
 }
 
-/// Files of one publication whose names are not durable yet.
+/// Up to this many files are synced one by one; more are synced with their whole file system, which costs one commit of
+/// its journal instead of one for each.
+const MAX_SINGLE_SYNCS: usize = 12;
+
+/// Files of one publication that are not durable yet. No checkpoint covers them, so what a power cut leaves of them is
+/// written again.
 struct Files {
     root: PathBuf,
+    files: Vec<PathBuf>,
     dirs: BTreeSet<PathBuf>,
 }
 
 impl Files {
+    fn new(root: &Path) -> Self {
+        Self { root: root.to_owned(), files: Vec::new(), dirs: BTreeSet::new() }
+    }
+
     fn put(&mut self, path: TilePath, bytes: &[u8]) -> Result<(), PublishError> {
         let file = self.root.join(path.to_string());
         let dir = file.parent().unwrap_or(&self.root).to_owned();
         disk::create_dirs(&self.root, &dir).map_err(|source| io_error(&dir, source))?;
-        disk::place(&file, bytes).map_err(|source| io_error(&file, source))?;
+        disk::place_unsynced(&file, bytes).map_err(|source| io_error(&file, source))?;
+        self.files.push(file);
         self.dirs.insert(dir);
         Ok(())
     }
 
     fn sync(&self) -> Result<(), PublishError> {
+        if MAX_SINGLE_SYNCS < self.files.len() {
+            return disk::sync_file_system(&self.root).map_err(|source| io_error(&self.root, source));
+        }
+        self.files.iter().try_for_each(|file| disk::sync_file(file).map_err(|source| io_error(file, source)))?;
         self.dirs.iter().try_for_each(|dir| disk::sync_dir(dir).map_err(|source| io_error(dir, source)))
     }
 
@@ -249,14 +310,16 @@ mod tests {
     fn publisher(dir: &Path, root: Hash) -> Publisher {
         let paths = Paths::of(dir);
         fs::create_dir_all(&paths.segments).unwrap();
-        fs::create_dir_all(&paths.tlog).unwrap();
+        fs::create_dir_all(&paths.log.tlog).unwrap();
         let items = vec![Item { dedup: [1; 32], process: String::new(), bytes: b"entry".to_vec() }];
-        let frame = Frame { first: 0, previous_root: empty_root(KIND), new_root: root, items };
+        let frame = Frame { first: 0, previous_root: empty_root(KIND), new_root: root, twin_root: None, items };
         let mut writer = Writer::open(&paths.segments, Place { segment: 0, offset: 0 }).unwrap();
         writer.append(0, &write_frame(&frame)).unwrap();
         let key = Arc::new(SecretKey::from_seed(Suite::Ed25519, &[7; 32]).unwrap());
         let (published, _) = watch::channel(Err("nothing published".to_owned()));
-        Publisher { paths, signer: NoteSigner::new("a", key).unwrap(), progress: Progress::start(), published }
+        let signers = vec![NoteSigner::new("a", key).unwrap()];
+        let (segments, paths, progress) = (paths.segments, paths.log, Progress::start(KIND));
+        Publisher { lane: Lane::Log, segments, paths, signers, progress, published }
     }
 
     fn root() -> Hash {
@@ -290,7 +353,7 @@ mod tests {
     fn bytes_that_changed_on_disk_are_never_signed() {
         let dir = tempfile::tempdir().unwrap();
         let mut publisher = publisher(dir.path(), root());
-        let segment = publisher.paths.segments.join("00000000000000000000");
+        let segment = publisher.segments.join("00000000000000000000");
         let mut bytes = fs::read(&segment).unwrap();
         let last = bytes.len() - 6;
         bytes[last] ^= 1;

@@ -12,8 +12,9 @@ use shuyu_tlog::{
 use crate::disk;
 use crate::frame::has_frame;
 use crate::index::Index;
-use crate::ledger::{Paths, PublishError};
-use crate::publish::{KIND, Progress};
+use crate::keys::LedgerKeys;
+use crate::ledger::{LogPaths, Paths, PublishError};
+use crate::publish::{Lane, Progress};
 use crate::segment::{self, Cursor, CursorError, Place, Writer};
 
 /// Why a ledger was not opened.
@@ -102,16 +103,33 @@ pub enum OpenError {
 
 /// What was found on the disk.
 pub(crate) struct Recovered {
-    pub tree: Tree,
     pub writer: Writer,
+    pub log: RecoveredLog,
+    /// There is one exactly where there is a key for it.
+    pub twin: Option<RecoveredLog>,
+}
+
+/// What was found of one of the logs.
+pub(crate) struct RecoveredLog {
+    pub tree: Tree,
     pub progress: Progress,
     /// The last signed checkpoint, unless the log is new.
     pub head: Option<SignedCheckpoint>,
+    end: Place,
 }
 
-/// Reads the log back and cuts a torn end.
-pub(crate) fn recover(paths: &Paths, key: &Vkey) -> Result<Recovered, OpenError> {
-    let head = [&paths.high_water, &paths.tlog.join("checkpoint")]
+/// Reads the log back and cuts a torn end; then its twin, if it has one.
+pub(crate) fn recover(paths: &Paths, keys: &LedgerKeys) -> Result<Recovered, OpenError> {
+    let no_key = || OpenError::Origin { origin: keys.origin().to_owned() };
+    let log = recover_log(paths, Lane::Log, keys.log().first().ok_or_else(no_key)?.vkey())?;
+    let writer = Writer::open(&paths.segments, log.end).map_err(|source| io_error(&paths.segments, source))?;
+    let twin = keys.twin().map(|signer| recover_log(paths, Lane::Twin, signer.vkey())).transpose()?;
+    Ok(Recovered { writer, log, twin })
+}
+
+fn recover_log(paths: &Paths, lane: Lane, key: &Vkey) -> Result<RecoveredLog, OpenError> {
+    let own = lane.paths(paths);
+    let head = [&own.high_water, &own.tlog.join("checkpoint")]
         .into_iter()
         .filter_map(|path| read_head(path, key).transpose())
         .collect::<Result<Vec<_>, _>>()?
@@ -121,13 +139,13 @@ pub(crate) fn recover(paths: &Paths, key: &Vkey) -> Result<Recovered, OpenError>
     let signed = head.as_ref().map(SignedCheckpoint::checkpoint);
     // The served tiles give the tree up to the signed size, so that only the last segments need reading. Where they do
     // not give the signed root, the segments are the truth and everything is read and published again.
-    let loaded = signed.and_then(|signed| load_progress(paths, signed).map(|progress| (signed, progress)));
+    let loaded = signed.and_then(|signed| load_progress(own, lane, signed).map(|progress| (signed, progress)));
     let (mut scan, mut progress) = match loaded {
         Some((signed, progress)) => {
             let first = firsts.iter().copied().filter(|first| *first <= signed.size).max().unwrap_or(0);
-            (Scan::new(paths, first, progress.tree.tree().clone()), Some(progress))
+            (Scan::new(paths, lane, first, progress.tree.tree().clone()), Some(progress))
         }
-        None => (Scan::new(paths, 0, Tree::new(KIND)), None),
+        None => (Scan::new(paths, lane, 0, Tree::new(lane.tree_hash())), None),
     };
     let end = scan.run(signed, progress.as_mut(), firsts.is_empty())?;
     let found = scan.tree.size().min(scan.read_to);
@@ -136,9 +154,8 @@ pub(crate) fn recover(paths: &Paths, key: &Vkey) -> Result<Recovered, OpenError>
     {
         return Err(OpenError::BelowHighWater { found, signed: signed.size });
     }
-    let writer = Writer::open(&paths.segments, end).map_err(|source| io_error(&paths.segments, source))?;
-    let progress = progress.unwrap_or_else(Progress::start);
-    Ok(Recovered { tree: scan.tree, writer, progress, head })
+    let progress = progress.unwrap_or_else(|| Progress::start(lane.tree_hash()));
+    Ok(RecoveredLog { tree: scan.tree, progress, head, end })
 }
 
 fn read_head(path: &Path, key: &Vkey) -> Result<Option<SignedCheckpoint>, OpenError> {
@@ -149,9 +166,10 @@ fn read_head(path: &Path, key: &Vkey) -> Result<Option<SignedCheckpoint>, OpenEr
 }
 
 /// The publisher's state at the signed size, from the served files; `None` where they do not give the signed root.
-fn load_progress(paths: &Paths, signed: &Checkpoint) -> Option<Progress> {
+fn load_progress(paths: &LogPaths, lane: Lane, signed: &Checkpoint) -> Option<Progress> {
+    let kind = lane.tree_hash();
     let read = |path: &TilePath| fs::read(paths.tlog.join(path.to_string()));
-    let tree = TiledTree::load(KIND, signed.size, &TileHashes::new(KIND, signed.size, read)).ok()?;
+    let tree = TiledTree::load(kind, signed.size, &TileHashes::new(kind, signed.size, read)).ok()?;
     if tree.tree().root() != signed.root {
         return None;
     }
@@ -161,7 +179,7 @@ fn load_progress(paths: &Paths, signed: &Checkpoint) -> Option<Progress> {
         let bytes = read(&path).ok()?;
         tail = read_bundle(&bytes, path.width()).ok()?.iter().map(|entry| entry.to_vec()).collect();
         let (_, hashes) = tree.partial_tiles().next()?;
-        let is_as_signed = tail.iter().zip(hashes).all(|(entry, hash)| leaf_hash(KIND, entry) == *hash);
+        let is_as_signed = tail.iter().zip(hashes).all(|(entry, hash)| leaf_hash(kind, entry) == *hash);
         if !is_as_signed || tail.len() != hashes.len() {
             return None;
         }
@@ -173,6 +191,7 @@ fn load_progress(paths: &Paths, signed: &Checkpoint) -> Option<Progress> {
 /// One pass over the segments.
 struct Scan<'a> {
     paths: &'a Paths,
+    lane: Lane,
     cursor: Cursor,
     tree: Tree,
     /// How many entries the batches read so far reach to.
@@ -180,9 +199,9 @@ struct Scan<'a> {
 }
 
 impl<'a> Scan<'a> {
-    fn new(paths: &'a Paths, first: u64, tree: Tree) -> Self {
+    fn new(paths: &'a Paths, lane: Lane, first: u64, tree: Tree) -> Self {
         let cursor = Cursor::new(&paths.segments, Place { segment: first, offset: 0 }, first);
-        Self { paths, cursor, tree, read_to: first }
+        Self { paths, lane, cursor, tree, read_to: first }
     }
 
     /// Reads to the end; returns the place behind the last good batch.
@@ -209,16 +228,20 @@ impl<'a> Scan<'a> {
             if self.read_to <= self.tree.size() {
                 continue; // Covered by the tiles, whose root is the signed one.
             }
-            if frame.first != self.tree.size() || frame.previous_root != self.tree.root() {
+            let follows = match self.lane {
+                Lane::Log => frame.previous_root == self.tree.root(),
+                Lane::Twin => true, // The first log's roots have said so.
+            };
+            if frame.first != self.tree.size() || !follows {
                 return Err(self.damaged(place, "it does not follow the batch before it"));
             }
             for item in &frame.items {
-                self.tree.push(leaf_hash(KIND, &item.bytes));
+                self.tree.push(leaf_hash(self.lane.tree_hash(), &item.bytes));
                 if signed.is_some_and(|signed| signed.size == self.tree.size() && signed.root != self.tree.root()) {
                     return Err(OpenError::RootMismatch { size: self.tree.size() });
                 }
             }
-            if frame.new_root != self.tree.root() {
+            if self.lane.stated_root(&frame).is_some_and(|stated| stated != self.tree.root()) {
                 return Err(self.damaged(place, "its entries do not give its root"));
             }
         }

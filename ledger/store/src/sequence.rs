@@ -33,9 +33,12 @@ pub(crate) struct Sequencer {
     pub paths: Paths,
     pub writer: Writer,
     pub tree: Tree,
+    /// The SM3 twin's tree, as large as `tree`.
+    pub twin: Option<Tree>,
     pub index: SharedIndex,
-    pub committed: Sender<u64>,
-    pub published: watch::Receiver<Published>,
+    /// To the publisher of each log.
+    pub committed: Vec<Sender<u64>>,
+    pub published: Vec<watch::Receiver<Published>>,
 }
 
 impl Sequencer {
@@ -76,8 +79,10 @@ impl Sequencer {
 
     /// Gives each request its place: that of the entry it repeats, or the next free one.
     fn place(&self, batch: &[Request]) -> Result<Vec<Appended>, AppendError> {
-        if let Err(reason) = &*self.published.borrow() {
-            return Err(AppendError::Halted { reason: reason.clone() });
+        for published in &self.published {
+            if let Err(reason) = &*published.borrow() {
+                return Err(AppendError::Halted { reason: reason.clone() });
+            }
         }
         self.ready_index()?;
         let guard = self.index.read().unwrap_or_else(PoisonError::into_inner);
@@ -116,11 +121,15 @@ impl Sequencer {
     fn write(&mut self, items: Vec<Item>) -> Result<(), AppendError> {
         let mut tree = self.tree.clone();
         items.iter().for_each(|item| tree.push(leaf_hash(KIND, &item.bytes)));
-        let first = self.tree.size();
-        let frame = Frame { first, previous_root: self.tree.root(), new_root: tree.root(), items };
+        let mut twin = self.twin.clone();
+        if let Some(twin) = &mut twin {
+            items.iter().for_each(|item| twin.push(leaf_hash(twin.kind(), &item.bytes)));
+        }
+        let (first, twin_root) = (self.tree.size(), twin.as_ref().map(Tree::root));
+        let frame = Frame { first, previous_root: self.tree.root(), new_root: tree.root(), twin_root, items };
         let written = self.writer.append(first, &write_frame(&frame));
         let place = written.map_err(|source| AppendError::Write { source: Arc::new(source) })?;
-        self.tree = tree;
+        (self.tree, self.twin) = (tree, twin);
         // From here on the entries are durable: whatever fails below must not fail the append.
         let mut guard = self.index.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(Err(error)) = guard.as_ref().map(|index| index.add(&frame, place)) {
@@ -129,7 +138,9 @@ impl Sequencer {
         }
         drop(guard);
         // Without a publisher there is nobody to tell; the next append reports why it has halted.
-        let _ = self.committed.send(self.tree.size());
+        for committed in &self.committed {
+            let _ = committed.send(self.tree.size());
+        }
         Ok(())
     }
 }

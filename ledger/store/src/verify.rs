@@ -3,11 +3,13 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use shuyu_base::HashKind;
 use shuyu_tlog::tile::tile_bytes;
 use shuyu_tlog::{Checkpoint, LogVerifier, SignedCheckpoint, Tile, TilePath, Vkey, read_bundle};
 
 use crate::disk;
-use crate::publish::KIND;
+use crate::ledger::{LogPaths, Paths};
+use crate::publish::Lane;
 use crate::segment::{self, Cursor, CursorError, Place};
 
 /// What a verified log is.
@@ -52,22 +54,38 @@ pub enum VerifyError {
 /// # Errors
 /// [`VerifyError::DoesNotHold`] and [`VerifyError::Unreadable`].
 pub fn verify_dir(path: &Path, key: &Vkey) -> Result<LogReport, VerifyError> {
-    let is_ledger = path.join("tlog").is_dir();
-    let served = if is_ledger { path.join("tlog") } else { path.to_owned() };
+    verify(path, &Paths::of(path).log, Lane::Log, key)
+}
+
+/// As [`verify_dir`], of the SM3 twin: `path` is its served directory, a mirror of it, or the directory of a ledger.
+///
+/// # Errors
+/// [`VerifyError`].
+pub fn verify_twin_dir(path: &Path, key: &Vkey) -> Result<LogReport, VerifyError> {
+    verify(path, &Paths::of(path).twin, Lane::Twin, key)
+}
+
+fn verify(path: &Path, own: &LogPaths, lane: Lane, key: &Vkey) -> Result<LogReport, VerifyError> {
+    let kind = lane.tree_hash();
+    if key.kind().tree_hash() != kind {
+        return fault(format!("`{key}` is no key of a log hashed with {}", kind.name()));
+    }
+    let is_ledger = own.tlog.is_dir();
+    let served = if is_ledger { own.tlog.clone() } else { path.to_owned() };
     let head = read_head(&served.join("checkpoint"), key)?.ok_or_else(|| VerifyError::Unreadable {
         path: served.join("checkpoint"),
         source: io::Error::from(io::ErrorKind::NotFound).into(),
     })?;
     let mut heads = vec![head.clone()];
-    if is_ledger && let Some(kept) = read_head(&path.join("high-water"), key)? {
+    if is_ledger && let Some(kept) = read_head(&own.high_water, key)? {
         // A crash between keeping and showing leaves the kept one ahead; the next start shows it.
         heads.extend((kept.size <= head.size).then_some(kept));
     }
     let mut report = LogReport { head, entry_bytes: 0, tile_count: 0, has_segments: false };
-    verify_served(&served, &heads, &mut report)?;
+    verify_served(kind, &served, &heads, &mut report)?;
     let segments = path.join("segments");
     if is_ledger && segments.is_dir() {
-        verify_segments(&segments, &report.head)?;
+        verify_segments(kind, &segments, &report.head)?;
         report.has_segments = true;
     }
     Ok(report)
@@ -82,9 +100,14 @@ fn read_head(path: &Path, key: &Vkey) -> Result<Option<Checkpoint>, VerifyError>
     }
 }
 
-fn verify_served(served: &Path, heads: &[Checkpoint], report: &mut LogReport) -> Result<(), VerifyError> {
+fn verify_served(
+    kind: HashKind,
+    served: &Path,
+    heads: &[Checkpoint],
+    report: &mut LogReport,
+) -> Result<(), VerifyError> {
     let size = report.head.size;
-    let mut verifier = LogVerifier::new(KIND, heads).or_else(|error| fault(error.to_string()))?;
+    let mut verifier = LogVerifier::new(kind, heads).or_else(|error| fault(error.to_string()))?;
     let mut wrong_tile = None;
     let mut at = 0;
     while at < size {
@@ -101,7 +124,7 @@ fn verify_served(served: &Path, heads: &[Checkpoint], report: &mut LogReport) ->
                 report.tile_count += 1;
             }
             if let Err(error) = pushed {
-                let place = locate(served, size);
+                let place = locate(kind, served, size);
                 return fault(wrong_tile.or(place).unwrap_or_else(|| error.to_string()));
             }
         }
@@ -127,7 +150,7 @@ fn compare_tile(served: &Path, path: TilePath, expected: &[u8], wrong: &mut Opti
 }
 
 /// Where the entries and the tiles of level 0 part.
-fn locate(served: &Path, size: u64) -> Option<String> {
+fn locate(kind: HashKind, served: &Path, size: u64) -> Option<String> {
     let mut at = 0;
     while at < size {
         let path = TilePath::containing(Tile::Entries, at, size)?;
@@ -135,7 +158,7 @@ fn locate(served: &Path, size: u64) -> Option<String> {
         let (found, bytes) = read_tile(served, path).ok()?;
         let entries = read_bundle(&bytes, found.width()).ok()?;
         for ((index, entry), hash) in (at..).zip(entries).zip(hashes.as_chunks::<32>().0) {
-            if shuyu_tlog::leaf_hash(KIND, entry).0 != *hash {
+            if shuyu_tlog::leaf_hash(kind, entry).0 != *hash {
                 return Some(format!("entry {index} in `{found}` is not what was signed at size {size}"));
             }
         }
@@ -156,8 +179,8 @@ fn read_tile(served: &Path, path: TilePath) -> Result<(TilePath, Vec<u8>), Verif
 }
 
 /// The segments must hold the same entries; what is behind the head is not signed yet.
-fn verify_segments(dir: &Path, head: &Checkpoint) -> Result<(), VerifyError> {
-    let mut verifier = LogVerifier::new(KIND, [head]).or_else(|error| fault(error.to_string()))?;
+fn verify_segments(kind: HashKind, dir: &Path, head: &Checkpoint) -> Result<(), VerifyError> {
+    let mut verifier = LogVerifier::new(kind, [head]).or_else(|error| fault(error.to_string()))?;
     if segment::list(dir).map_err(|source| unreadable(dir, source))?.is_empty() && head.size == 0 {
         return Ok(());
     }

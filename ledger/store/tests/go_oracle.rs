@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use shuyu_base::Digest;
 use shuyu_base::keys::{SecretKey, Suite};
-use shuyu_ledger::{Append, Ledger};
+use shuyu_ledger::{Append, Ledger, LedgerKeys};
 use shuyu_tlog::{Hash, NoteSigner, SignedCheckpoint};
 
 fn build(into: &Path) -> PathBuf {
@@ -32,7 +32,10 @@ async fn gos_checksum_database_code_accepts_the_log_and_sees_one_flipped_bit() {
     let oracle = build(dir.path());
     let key = Arc::new(SecretKey::from_seed(Suite::Ed25519, &[7; 32]).unwrap());
     let signer = NoteSigner::new("ledger.example/a", key).unwrap();
-    let ledger = Ledger::open(&dir.path().join("ledger"), signer.clone()).unwrap();
+    // Readers who do not know SM2 pass its line over.
+    let sm2 = Arc::new(SecretKey::from_seed(Suite::Sm2, &[8; 32]).unwrap());
+    let keys = LedgerKeys::from(signer.clone()).with_sm2(sm2).unwrap();
+    let ledger = Ledger::open(&dir.path().join("ledger"), keys).unwrap();
     let older = dir.path().join("older");
     for n in 0..1000_u64 {
         let bytes = format!("entry {n}").repeat(usize::try_from(n % 7).unwrap()).into_bytes();

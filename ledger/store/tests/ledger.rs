@@ -12,8 +12,11 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use shuyu_base::Digest;
 use shuyu_base::keys::{SecretKey, Suite};
-use shuyu_ledger::{Append, AppendError, Appended, Ledger, MAX_ENTRY_BYTES, OpenError, VerifyError, verify_dir};
-use shuyu_tlog::{NoteSigner, SignedCheckpoint, Vkey};
+use shuyu_ledger::{
+    Append, AppendError, Appended, Ledger, LedgerKeys, MAX_ENTRY_BYTES, OpenError, VerifyError, verify_dir,
+    verify_twin_dir,
+};
+use shuyu_tlog::{Demand, LogPolicy, NoteSigner, SignedCheckpoint, Vkey};
 
 const ORIGIN: &str = "ledger.example/a";
 
@@ -269,6 +272,63 @@ async fn no_byte_of_a_log_can_change_unseen() {
     assert!(matches!(verify_dir(&served, &vkey()), Err(VerifyError::Unreadable { .. })));
     fs::write(served.join("checkpoint"), "no checkpoint").unwrap();
     assert!(matches!(verify_dir(&served, &vkey()), Err(VerifyError::Unreadable { .. })));
+}
+
+fn national_keys() -> LedgerKeys {
+    let sm2 = Arc::new(SecretKey::from_seed(Suite::Sm2, &[8; 32]).unwrap());
+    LedgerKeys::from(signer()).with_sm2(Arc::clone(&sm2)).unwrap().with_twin(sm2).unwrap()
+}
+
+/// A log that ran without SM2 gets the line and the twin at its next start, and keeps working without them.
+#[tokio::test]
+async fn the_national_suite_signs_beside_and_keeps_a_twin() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = open(dir.path());
+    fill(&ledger, 0..300).await;
+    ledger.included(299).await.unwrap();
+    assert!(ledger.twin().is_none());
+    drop(ledger);
+
+    let ledger = Ledger::open(dir.path(), national_keys()).unwrap();
+    let policy = LogPolicy::new(ledger.served().keys().to_vec(), Demand::All).unwrap();
+    let head = ledger.checkpoint().unwrap();
+    assert_eq!(SignedCheckpoint::open_with(head.bytes(), &policy).unwrap().checkpoint().size, 300);
+    fill(&ledger, 300..600).await;
+    let twin = ledger.twin().unwrap();
+    let of_twin = twin.included(599).await.unwrap();
+    assert_eq!(of_twin.checkpoint().origin, format!("{ORIGIN}-sm3"));
+    let kind = shuyu_base::HashKind::Sm3;
+    let mut tree = shuyu_tlog::Tree::new(kind);
+    (0..600).for_each(|n| tree.push(shuyu_tlog::leaf_hash(kind, &entry(n).bytes)));
+    assert_eq!((of_twin.checkpoint().size, of_twin.checkpoint().root), (600, tree.root()));
+    let proof = twin.prove(450).unwrap();
+    assert!(proof.verify(&entry(450).bytes, twin.vkey()).is_ok());
+    assert!(proof.verify(&entry(450).bytes, ledger.vkey()).is_err());
+    let (keys, of_twin) = (twin.vkey().clone(), of_twin.bytes().to_vec());
+    drop(ledger);
+    verify_dir(dir.path(), &vkey()).unwrap();
+    assert!(verify_twin_dir(dir.path(), &keys).unwrap().has_segments);
+    assert!(verify_twin_dir(dir.path(), &vkey()).is_err());
+    let served = dir.path().join("tlog-sm3");
+    verify_twin_dir(&served, &keys).unwrap();
+
+    // A lost tile is made anew from the segments, a changed one is noticed, and the head stays the same.
+    fs::remove_file(served.join("tile/0/002.p/88")).unwrap();
+    assert!(verify_twin_dir(&served, &keys).is_err());
+    drop(Ledger::open(dir.path(), national_keys()).unwrap());
+    verify_twin_dir(&served, &keys).unwrap();
+    assert_eq!(fs::read(served.join("checkpoint")).unwrap(), of_twin);
+    let mut tile = fs::read(served.join("tile/0/001")).unwrap();
+    tile[77] ^= 1;
+    fs::write(served.join("tile/0/001"), tile).unwrap();
+    assert!(matches!(verify_twin_dir(&served, &keys), Err(VerifyError::DoesNotHold { .. })));
+
+    // Without its key the twin stands still; with it, it catches up.
+    let ledger = open(dir.path());
+    fill(&ledger, 600..900).await;
+    drop(ledger);
+    let ledger = Ledger::open(dir.path(), national_keys()).unwrap();
+    assert_eq!(ledger.twin().unwrap().checkpoint().unwrap().checkpoint().size, 900);
 }
 
 /// Environment variable that turns `a_killed_writer_keeps_what_it_acknowledged` into the writer.
