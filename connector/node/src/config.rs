@@ -69,6 +69,9 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// Where the key file's passphrase is read from.
     pub keys: Keys,
+    /// The evidence ledger.
+    #[serde(default)]
+    pub ledger: LedgerOptions,
     /// Object stores with tables of this holder.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub buckets: Vec<BucketKeys>,
@@ -144,6 +147,16 @@ pub struct Keys {
     pub sm2_key: Option<PathBuf>,
     /// File that holds the passphrase of all of them.
     pub passphrase_file: PathBuf,
+}
+
+/// The evidence ledger: `[ledger]`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct LedgerOptions {
+    /// Keep a twin of the ledger in a tree of SM3, signed with `keys.sm2-key`, and serve it below `/ledger-sm3`. It takes
+    /// as much room on disk again as the ledger's tiles.
+    #[serde(default)]
+    pub sm3_twin: bool,
 }
 
 /// A bucket of an object store that speaks the S3 protocol: `[[buckets]]`.

@@ -74,6 +74,14 @@ impl Evidence {
         Ok(saved)
     }
 
+    /// Commits a batch of statements that belong to no other state.
+    ///
+    /// # Errors
+    /// [`EvidenceError::Store`].
+    pub async fn store(&self, batch: Batch) -> Result<(), EvidenceError> {
+        Ok(self.store.commit(batch).await?)
+    }
+
     /// Returns once every statement is durable in the ledger. Repeats are recognised there.
     ///
     /// # Errors

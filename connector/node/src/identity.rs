@@ -60,7 +60,7 @@ pub struct Identity {
     /// The signing key.
     pub key: SecretKey,
     /// The SM2 key and its id, if the node has one.
-    national: Option<(SecretKey, String)>,
+    national: Option<(Arc<SecretKey>, String)>,
     /// Id and key of the signing key before, if others cannot have it: what it signed lately may still be under way.
     before: Option<(String, PublicKey)>,
     /// The ledger's key: Ed25519, used for checkpoints and nothing else.
@@ -117,7 +117,7 @@ impl Identity {
         };
         let ledger_key = Arc::new(ledger_key);
         let kid = format!("{did}#{}", ring.fragment);
-        let national = national.map(|key| (key, format!("{did}#{SM2_FRAGMENT}")));
+        let national = national.map(|key| (Arc::new(key), format!("{did}#{SM2_FRAGMENT}")));
         let mut document = DidDocument::new(did.clone());
         let own = [
             (ring.fragment.as_str(), Some(key.public()), Relationship::ALL.as_slice()),
@@ -148,10 +148,16 @@ impl Identity {
         Ok(Self { did, kid, key, national, before, ledger_key, document, presents, access: Mutex::default() })
     }
 
+    /// The SM2 key beside the signing key, if the node has one: it signs agreements and the ledger's checkpoints.
+    pub fn sm2_key(&self) -> Option<&Arc<SecretKey>> {
+        self.national.as_ref().map(|(key, _)| key)
+    }
+
     /// Signatures under an agreement, one with each key that the owner has for it.
     pub fn sign_agreement(&self, subject: &Subject<'_>) -> Vec<Signature> {
         // One signature a suite.
-        let national = self.national.as_ref().filter(|_| self.key.suite() != Suite::Sm2).map(|(key, kid)| (key, kid));
+        let national =
+            self.national.as_ref().filter(|_| self.key.suite() != Suite::Sm2).map(|(key, kid)| (&**key, kid));
         let keys = [(&self.key, &self.kid)].into_iter().chain(national);
         let sign = |(key, kid): (&SecretKey, &String)| Signature {
             kid: kid.clone(),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use shuyu_base::keys::{PublicKey, SecretKey, Suite};
 
-use crate::config::{Config, ConfigError, FILE_NAME, Keys, Limits, Listen, Public, Role, Space, Tls};
+use crate::config::{Config, ConfigError, FILE_NAME, Keys, LedgerOptions, Limits, Listen, Public, Role, Space, Tls};
 
 /// Name of the file with the management API's key.
 pub const MANAGEMENT_KEY_FILE: &str = "management.key";
@@ -147,6 +147,7 @@ fn config(options: &InitOptions) -> Result<Config, InitError> {
             sm2_key: Some("keys/sm2.pem".into()),
             passphrase_file: options.passphrase_file.clone().unwrap_or_else(|| "keys/node.pass".into()),
         },
+        ledger: LedgerOptions::default(),
         buckets: Vec::new(),
         limits: Limits::default(),
         space: None,

@@ -40,6 +40,7 @@ mod receipts;
 mod run;
 mod signaling;
 mod store;
+mod twin;
 mod whole;
 
 pub use api_keys::{ApiKey, ApiKeyError, ApiRole, add_api_key, list_api_keys, remove_api_key};

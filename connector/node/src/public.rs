@@ -7,7 +7,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use shuyu_ledger::Ledger;
+use shuyu_ledger::{Ledger, Served};
 use shuyu_tlog::TilePath;
 
 use crate::identity::Identity;
@@ -22,13 +22,8 @@ pub fn router(identity: &Identity, ledger: Arc<Ledger>, metrics: Metrics) -> Rou
     Router::new()
         .route(&did_path(identity), get(move || std::future::ready(Json(document.clone()))))
         .route("/health", get(|| std::future::ready("ok\n")))
-        .merge(
-            Router::new()
-                .route("/ledger/checkpoint", get(checkpoint))
-                .route("/ledger/vkey", get(vkey))
-                .route("/ledger/tile/{*path}", get(tile))
-                .with_state(ledger),
-        )
+        .nest("/ledger", log(Arc::clone(&ledger), |ledger| Some(ledger.served())))
+        .nest("/ledger-sm3", log(ledger, Ledger::twin))
         .merge(metrics.router())
 }
 
@@ -42,22 +37,61 @@ fn did_path(identity: &Identity) -> String {
     format!("/{}/did.json", path.join("/"))
 }
 
-async fn checkpoint(State(ledger): State<Arc<Ledger>>) -> Response {
-    let kind = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-cache")];
-    match ledger.checkpoint() {
-        Ok(signed) => (kind, signed.bytes().to_vec()).into_response(),
-        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()).into_response(),
+/// One of the ledger's logs; `None` where it is not kept.
+#[derive(Clone)]
+struct Log {
+    ledger: Arc<Ledger>,
+    served: fn(&Ledger) -> Option<&Served>,
+}
+
+impl Log {
+    fn get(&self) -> Option<&Served> {
+        (self.served)(&self.ledger)
     }
 }
 
-async fn vkey(State(ledger): State<Arc<Ledger>>) -> Response {
-    ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], format!("{}\n", ledger.vkey())).into_response()
+/// The routes of a served log (tlog-tiles), below its prefix, and its verifier keys.
+fn log(ledger: Arc<Ledger>, served: fn(&Ledger) -> Option<&Served>) -> Router {
+    Router::new()
+        .route("/checkpoint", get(checkpoint))
+        .route("/vkey", get(vkey))
+        .route("/vkeys", get(vkeys))
+        .route("/tile/{*path}", get(tile))
+        .with_state(Log { ledger, served })
+}
+
+const TEXT: (header::HeaderName, &str) = (header::CONTENT_TYPE, "text/plain; charset=utf-8");
+
+async fn checkpoint(State(log): State<Log>) -> Response {
+    match log.get().map(Served::checkpoint) {
+        Some(Ok(signed)) => ([TEXT, (header::CACHE_CONTROL, "no-cache")], signed.bytes().to_vec()).into_response(),
+        Some(Err(error)) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()).into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+async fn vkey(State(log): State<Log>) -> Response {
+    match log.get() {
+        Some(served) => ([TEXT], format!("{}\n", served.vkey())).into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+/// Every key that signs the checkpoints, a line each.
+async fn vkeys(State(log): State<Log>) -> Response {
+    match log.get() {
+        Some(served) => {
+            ([TEXT], served.keys().iter().map(|key| format!("{key}\n")).collect::<String>()).into_response()
+        }
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
 }
 
 /// Only paths that name a tile or an entry bundle reach the disk.
-async fn tile(State(ledger): State<Arc<Ledger>>, Path(path): Path<String>) -> Response {
+async fn tile(State(log): State<Log>, Path(path): Path<String>) -> Response {
+    let Some(served) = log.get() else { return StatusCode::NOT_FOUND.into_response() };
     let Ok(path) = format!("tile/{path}").parse::<TilePath>() else { return StatusCode::NOT_FOUND.into_response() };
-    match tokio::fs::read(ledger.path().join(path.to_string())).await {
+    match tokio::fs::read(served.path().join(path.to_string())).await {
         Ok(bytes) => ([(header::CONTENT_TYPE, "application/octet-stream"), (header::CACHE_CONTROL, FOREVER)], bytes)
             .into_response(),
         Err(_) => StatusCode::NOT_FOUND.into_response(),

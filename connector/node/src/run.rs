@@ -12,9 +12,9 @@ use shuyu_data_plane::{
     Bucket, BucketError, Engine, FlightSql, Pull, QueryLimits, SharedGate, Spool, SpoolError, SpoolLimits, StartError,
     pull_router, serve_flight,
 };
-use shuyu_ledger::{Ledger, OpenError};
+use shuyu_ledger::{Ledger, LedgerKeys, OpenError};
 use shuyu_resolver::{DidResolver, Http, HttpOptions};
-use shuyu_tlog::NoteSigner;
+use shuyu_tlog::{NoteSigner, ParseVkeyError};
 use tokio::net::TcpListener;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -48,6 +48,7 @@ use crate::metrics::Metrics;
 use crate::peers::Peers;
 use crate::receipts::Receipts;
 use crate::store::{Store, StoreError};
+use crate::twin::TwinBinder;
 use crate::{clock, dsp_server, management, public, whole};
 
 /// How long open requests may take to end after a stop was asked for.
@@ -142,6 +143,7 @@ struct Node {
     engine: Arc<Engine>,
     pull: Pull,
     doorkeeper: Doorkeeper,
+    twin: TwinBinder,
     tls: Option<RustlsConfig>,
     tls_pem: Option<TlsPem>,
 }
@@ -154,10 +156,9 @@ impl Node {
         let store = Store::open(&dir.join("db"))?;
         let identity = Arc::new(Identity::load(dir, &config)?);
         let origin = origin(&config);
-        let signer = NoteSigner::new(&origin, Arc::clone(&identity.ledger_key))
-            .map_err(|error| RunError::Recover(format!("`{origin}` cannot name a ledger: {error}")))?;
+        let keys = ledger_keys(&origin, &identity, &config)?;
         let ledger_dir = dir.join("ledger");
-        let ledger = tokio::task::spawn_blocking(move || Ledger::open(&ledger_dir, signer))
+        let ledger = tokio::task::spawn_blocking(move || Ledger::open(&ledger_dir, keys))
             .await
             .map_err(|error| RunError::Recover(error.to_string()))??;
         let ledger = Arc::new(ledger);
@@ -166,6 +167,7 @@ impl Node {
         if 0 < recovered {
             tracing::info!(recovered, "evidence of the last run completed");
         }
+        let twin = TwinBinder::new(Arc::clone(&ledger), evidence.clone(), Arc::clone(&identity));
         // After what the old key signed, and before anything the new one signs.
         evidence.record_successions().await?;
         let http = Http::new(HttpOptions {
@@ -303,7 +305,7 @@ impl Node {
             tools.tasks.spawn(async move { issuer.keep_up().await });
         }
         let management = management.merge(token_router(claims.tokens));
-        Ok(Self { config, tools, public, management, gate, engine, pull, doorkeeper, tls, tls_pem })
+        Ok(Self { config, tools, public, management, gate, engine, pull, doorkeeper, twin, tls, tls_pem })
     }
 
     async fn serve(self) -> Result<(), RunError> {
@@ -324,7 +326,8 @@ impl Node {
         servers.spawn(async move { server_ended("public", public.await) });
         servers.spawn(async move { server_ended("management", management.await) });
         servers.spawn(async move { server_ended("flight", flight.await.map_err(|error| error.to_string())) });
-        let housekeeping = tokio::spawn(housekeeping);
+        let twin = self.twin.run(stop.clone());
+        let housekeeping = tokio::spawn(async move { tokio::join!(housekeeping, twin) });
         // The first server that ends, by itself or because a stop was asked for, ends the others.
         let mut result = first(servers.join_next().await);
         stop.cancel();
@@ -385,6 +388,22 @@ impl Claims {
         };
         let desk = management::claims::Desk { wallet, tokens: Arc::clone(&tokens), issuer: issuer.clone() };
         Self { issuer, tokens, public, desk: Arc::new(desk) }
+    }
+}
+
+/// What the ledger signs with: its own key, and the node's SM2 key where there is one.
+fn ledger_keys(origin: &str, identity: &Identity, config: &Config) -> Result<LedgerKeys, RunError> {
+    let bad = |error: ParseVkeyError| RunError::Recover(format!("`{origin}` cannot name a ledger: {error}"));
+    let mut keys = LedgerKeys::from(NoteSigner::new(origin, Arc::clone(&identity.ledger_key)).map_err(bad)?);
+    if let Some(sm2) = identity.sm2_key() {
+        keys = keys.with_sm2(Arc::clone(sm2)).map_err(bad)?;
+    }
+    match identity.sm2_key() {
+        Some(sm2) if config.ledger.sm3_twin => keys.with_twin(Arc::clone(sm2)).map_err(bad),
+        None if config.ledger.sm3_twin => {
+            Err(RunError::Recover("`ledger.sm3-twin` needs an SM2 key; set `keys.sm2-key`".to_owned()))
+        }
+        Some(_) | None => Ok(keys),
     }
 }
 

@@ -62,27 +62,53 @@ pub enum FrameError {
     Payload,
 }
 
-/// Writes a frame.
-pub(crate) fn write_frame(frame: &Frame) -> Vec<u8> {
-    let mut payload = Vec::new();
-    for item in &frame.items {
-        payload.extend_from_slice(&item.dedup);
-        payload.extend_from_slice(&u16::try_from(item.process.len()).unwrap_or(u16::MAX).to_be_bytes());
-        payload.extend_from_slice(item.process.as_bytes());
-        payload.extend_from_slice(&u16::try_from(item.bytes.len()).unwrap_or(u16::MAX).to_be_bytes());
-        payload.extend_from_slice(&item.bytes);
-    }
+/// What stands before the payload.
+pub(crate) struct FrameHead {
+    pub first: u64,
+    pub count: usize,
+    pub previous_root: Hash,
+    pub new_root: Hash,
+    pub twin_root: Option<Hash>,
+}
+
+/// Adds an entry to the payload of a frame.
+pub(crate) fn write_item(payload: &mut Vec<u8>, item: &Item) {
+    payload.extend_from_slice(&item.dedup);
+    payload.extend_from_slice(&u16::try_from(item.process.len()).unwrap_or(u16::MAX).to_be_bytes());
+    payload.extend_from_slice(item.process.as_bytes());
+    payload.extend_from_slice(&u16::try_from(item.bytes.len()).unwrap_or(u16::MAX).to_be_bytes());
+    payload.extend_from_slice(&item.bytes);
+}
+
+/// The bytes of a frame.
+pub(crate) fn finish_frame(head: &FrameHead, payload: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(HEADER_BYTES + 32 + payload.len() + CRC_BYTES);
-    bytes.extend_from_slice(if frame.twin_root.is_some() { &MAGIC_WITH_TWIN } else { &MAGIC });
-    bytes.extend_from_slice(&frame.first.to_be_bytes());
-    bytes.extend_from_slice(&u32::try_from(frame.items.len()).unwrap_or(u32::MAX).to_be_bytes());
+    bytes.extend_from_slice(if head.twin_root.is_some() { &MAGIC_WITH_TWIN } else { &MAGIC });
+    bytes.extend_from_slice(&head.first.to_be_bytes());
+    bytes.extend_from_slice(&u32::try_from(head.count).unwrap_or(u32::MAX).to_be_bytes());
     bytes.extend_from_slice(&u32::try_from(payload.len()).unwrap_or(u32::MAX).to_be_bytes());
-    bytes.extend_from_slice(&frame.previous_root.0);
-    bytes.extend_from_slice(&frame.new_root.0);
-    frame.twin_root.iter().for_each(|root| bytes.extend_from_slice(&root.0));
-    bytes.extend_from_slice(&payload);
+    bytes.extend_from_slice(&head.previous_root.0);
+    bytes.extend_from_slice(&head.new_root.0);
+    head.twin_root.iter().for_each(|root| bytes.extend_from_slice(&root.0));
+    bytes.extend_from_slice(payload);
     bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_be_bytes());
     bytes
+}
+
+/// Writes a whole frame.
+#[cfg(test)]
+pub(crate) fn write_frame(frame: &Frame) -> Vec<u8> {
+    let mut payload = Vec::new();
+    frame.items.iter().for_each(|item| write_item(&mut payload, item));
+    let Frame { first, previous_root, new_root, twin_root, items } = frame;
+    let head = FrameHead {
+        first: *first,
+        count: items.len(),
+        previous_root: *previous_root,
+        new_root: *new_root,
+        twin_root: *twin_root,
+    };
+    finish_frame(&head, &payload)
 }
 
 /// Reads the frame at the start of `bytes`; returns it with its length in bytes.
@@ -160,8 +186,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn frame(entries: Vec<(String, Vec<u8>)>) -> Frame {
+        let twin_root = entries.len().is_multiple_of(2).then_some(Hash([3; 32]));
         let items = entries.into_iter().map(|(process, bytes)| Item { dedup: [4; 32], process, bytes }).collect();
-        let twin_root = (items.len() % 2 == 0).then_some(Hash([3; 32]));
         Frame { first: 77, previous_root: Hash([1; 32]), new_root: Hash([2; 32]), twin_root, items }
     }
 

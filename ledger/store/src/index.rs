@@ -1,8 +1,9 @@
 //! The RocksDB index: identities, processes and places of batches. Everything in it can be rebuilt from the segments.
 
 use std::path::Path;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 
-use rocksdb::{DB, Direction, IteratorMode, Options, WriteBatch};
+use rocksdb::{BlockBasedOptions, DB, Direction, IteratorMode, Options, WriteBatch, WriteOptions};
 
 use crate::frame::Frame;
 use crate::segment::Place;
@@ -29,8 +30,13 @@ impl Index {
     pub fn open(dir: &Path) -> Result<Self, IndexError> {
         let mut options = Options::default();
         options.create_if_missing(true);
-        options.set_write_buffer_size(4 * 1024 * 1024);
-        options.set_max_total_wal_size(8 * 1024 * 1024);
+        options.set_write_buffer_size(16 * 1024 * 1024);
+        // Nearly every identity asked for is new: a filter says so without looking for it.
+        let mut blocks = BlockBasedOptions::default();
+        blocks.set_bloom_filter(10.0, false);
+        options.set_block_based_table_factory(&blocks);
+        options.set_memtable_prefix_bloom_ratio(0.1);
+        options.set_memtable_whole_key_filtering(true);
         options.set_max_open_files(64);
         options.set_keep_log_file_num(2);
         options.set_compression_type(rocksdb::DBCompressionType::Lz4);
@@ -42,22 +48,37 @@ impl Index {
         Ok(self.db.get_pinned(SIZE)?.map_or(0, |value| number(&value)))
     }
 
-    /// Adds a batch. Not synced: after a crash the index is behind, and the segments say what is lacking.
-    pub fn add(&self, frame: &Frame, place: Place) -> Result<(), IndexError> {
+    /// Adds a batch by the identity and process of each of its entries.
+    ///
+    /// Neither synced nor logged: after a crash the index is behind, and the segments say what is lacking.
+    pub fn add<'a>(
+        &self,
+        first: u64,
+        names: impl IntoIterator<Item = (&'a [u8; 32], &'a str)>,
+        place: Place,
+    ) -> Result<u64, IndexError> {
         let mut batch = WriteBatch::default();
-        let mut next = frame.first;
-        for item in &frame.items {
-            batch.put(dedup_key(&item.dedup), next.to_be_bytes());
-            if !item.process.is_empty() {
-                batch.put(process_key(&item.process, next), []);
+        let mut next = first;
+        for (dedup, process) in names {
+            batch.put(dedup_key(dedup), next.to_be_bytes());
+            if !process.is_empty() {
+                batch.put(process_key(process, next), []);
             }
             next += 1;
         }
         let mut value = place.segment.to_be_bytes().to_vec();
         value.extend_from_slice(&place.offset.to_be_bytes());
-        batch.put(frame_key(frame.first), value);
+        batch.put(frame_key(first), value);
         batch.put(SIZE, next.to_be_bytes());
-        self.db.write(batch)
+        let mut options = WriteOptions::default();
+        options.disable_wal(true);
+        self.db.write_opt(batch, &options)?;
+        Ok(next)
+    }
+
+    /// Adds a batch as it was read back.
+    pub fn add_frame(&self, frame: &Frame, place: Place) -> Result<u64, IndexError> {
+        self.add(frame.first, frame.items.iter().map(|item| (&item.dedup, item.process.as_str())), place)
     }
 
     /// The index of the entry with this identity.
@@ -88,6 +109,111 @@ impl Index {
         let Some(first) = key.strip_prefix(&[FRAME]) else { return Ok(None) };
         let (segment, offset) = value.split_at_checked(8).unwrap_or_default();
         Ok(Some((number(first), Place { segment: number(segment), offset: number(offset) })))
+    }
+}
+
+impl Drop for Index {
+    fn drop(&mut self) {
+        // So that the next start finds it complete; if it cannot be written, the segments say what is lacking.
+        if let Err(error) = self.db.flush() {
+            tracing::warn!(%error, "index not flushed");
+        }
+    }
+}
+
+/// The index as the threads of a ledger share it. It lags behind the log by the batches that are being added.
+pub(crate) struct SharedIndex {
+    /// Nothing while it cannot be opened (a full disk).
+    index: RwLock<Option<Index>>,
+    progress: Mutex<Progress>,
+    grown: Condvar,
+}
+
+struct Progress {
+    /// How many entries are durable.
+    durable: u64,
+    /// How many of them the index has.
+    indexed: u64,
+    is_open: bool,
+}
+
+impl SharedIndex {
+    /// An index that has all `size` entries.
+    pub fn new(index: Index, size: u64) -> Self {
+        let progress = Progress { durable: size, indexed: size, is_open: true };
+        Self { index: RwLock::new(Some(index)), progress: Mutex::new(progress), grown: Condvar::new() }
+    }
+
+    /// Opens the index again after a failure; `open` is told how many entries are durable, and brings it up to them.
+    pub fn ready<E>(&self, open: impl FnOnce(u64) -> Result<Index, E>) -> Result<(), E> {
+        if self.progress().is_open {
+            return Ok(());
+        }
+        let mut guard = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        // A batch that was passed over while there was no index is durable by now.
+        let durable = self.progress().durable;
+        *guard = Some(open(durable)?);
+        let mut progress = self.progress();
+        progress.indexed = progress.indexed.max(durable);
+        progress.is_open = true;
+        Ok(())
+    }
+
+    /// Says that this many entries are durable.
+    pub fn set_durable(&self, size: u64) {
+        self.progress().durable = size;
+    }
+
+    /// How many entries it has.
+    pub fn size(&self) -> u64 {
+        self.progress().indexed
+    }
+
+    /// Adds a durable batch; where that fails the index is closed, and brought up to the log when it is opened again.
+    pub fn add(&self, first: u64, names: &[([u8; 32], String)], place: Place) {
+        let guard = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(index) = guard.as_ref() else { return };
+        let added = index.add(first, names.iter().map(|(dedup, process)| (dedup, process.as_str())), place);
+        drop(guard);
+        let mut progress = self.progress();
+        match added {
+            Ok(size) => progress.indexed = progress.indexed.max(size),
+            Err(error) => {
+                tracing::warn!(%error, "index not written; it will be rebuilt from the segments");
+                progress.is_open = false;
+                drop(progress);
+                *self.index.write().unwrap_or_else(PoisonError::into_inner) = None;
+            }
+        }
+        self.grown.notify_all();
+    }
+
+    /// Reads the index as it is.
+    ///
+    /// # Errors
+    /// What went wrong, in words.
+    pub fn peek<T>(&self, read: impl FnOnce(&Index) -> Result<T, IndexError>) -> Result<T, String> {
+        let guard = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        let index = guard.as_ref().ok_or_else(|| "not open".to_owned())?;
+        read(index).map_err(|error| error.to_string())
+    }
+
+    /// Reads the index once it has everything that is durable now.
+    ///
+    /// # Errors
+    /// What went wrong, in words.
+    pub fn read<T>(&self, read: impl FnOnce(&Index) -> Result<T, IndexError>) -> Result<T, String> {
+        let mut progress = self.progress();
+        let wanted = progress.durable;
+        while progress.is_open && progress.indexed < wanted {
+            progress = self.grown.wait(progress).unwrap_or_else(PoisonError::into_inner);
+        }
+        drop(progress);
+        self.peek(read)
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

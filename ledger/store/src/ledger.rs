@@ -4,19 +4,24 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use shuyu_tlog::{InclusionProof, MAX_ENTRY_BYTES, SignedCheckpoint, Vkey};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::batch::{Queue, Trees};
+use crate::commit::{Committed, Committer, Finisher, MAX_UNFINISHED};
 use crate::disk;
 use crate::frame::{Item, MAX_PROCESS_BYTES};
+use crate::index::SharedIndex;
 use crate::keys::{LedgerKeys, vkeys};
+use crate::latency::{Latencies, Latency};
 use crate::publish::{Lane, Publisher};
 use crate::recover::{self, OpenError, RecoveredLog};
 use crate::segment::{Cursor, CursorError};
-use crate::sequence::{Request, Sequencer, SharedIndex};
+use crate::sequence::{Recent, Request, Sequencer};
 use crate::served::Served;
 
 /// Most appends waiting; further callers wait for a place in the queue.
@@ -191,7 +196,8 @@ pub struct Ledger {
     twin: Option<Served>,
     /// `None` only while being dropped.
     requests: Option<mpsc::Sender<Request>>,
-    index: SharedIndex,
+    index: Arc<SharedIndex>,
+    latencies: Latencies,
     threads: Vec<JoinHandle<()>>,
     /// Held until everything else is gone.
     _lock: File,
@@ -214,31 +220,38 @@ impl Ledger {
         let lock = lock(dir)?;
         let recovered = recover::recover(&paths, &keys)?;
         let size = recovered.log.tree.size();
-        let index: SharedIndex = Arc::new(RwLock::new(Some(recover::open_index(&paths, size)?)));
+        let index = Arc::new(SharedIndex::new(recover::open_index(&paths, size)?, size));
+        let latencies = Latencies::default();
         let mut opening = Opening { paths: &paths, size, committed: Vec::new(), threads: Vec::new() };
-        let tree = recovered.log.tree.clone();
-        let log = opening.publish(Lane::Log, keys.log().to_vec(), recovered.log)?;
-        let mut twin_tree = None;
+        let mut trees = Trees { log: recovered.log.tree.clone(), twin: None };
+        let latency = Arc::clone(&latencies.included);
+        let log = opening.publish(Lane::Log, keys.log().to_vec(), recovered.log, latency)?;
         let mut twin = None;
         if let (Some(signer), Some(found)) = (keys.twin(), recovered.twin) {
-            twin_tree = Some(found.tree.clone());
-            twin = Some(opening.publish(Lane::Twin, vec![signer.clone()], found)?);
+            trees.twin = Some(found.tree.clone());
+            twin = Some(opening.publish(Lane::Twin, vec![signer.clone()], found, Arc::default())?);
         }
-        let (requests, queue) = mpsc::channel(MAX_QUEUED);
+        let (requests, incoming) = mpsc::channel(MAX_QUEUED);
+        let queue = Arc::new(Queue::default());
         let sequencer = Sequencer {
             paths: paths.clone(),
-            writer: recovered.writer,
-            tree,
-            twin: twin_tree,
+            trees: trees.clone(),
             index: Arc::clone(&index),
-            committed: opening.committed,
+            queue: Arc::clone(&queue),
             published: [Some(&log), twin.as_ref()].into_iter().flatten().map(Served::news).collect(),
+            recent: Recent::default(),
         };
-        let sequencing = std::thread::Builder::new().name("ledger-sequence".to_owned());
-        let sequencing = sequencing.spawn(move || sequencer.run(queue)).map_err(OpenError::Thread)?;
-        // The publishers end when the sequencer does.
-        let threads = std::iter::once(sequencing).chain(opening.threads).collect();
-        Ok(Self { paths, log, twin, requests: Some(requests), index, threads, _lock: lock })
+        let (finished, unfinished) = std::sync::mpsc::sync_channel(MAX_UNFINISHED);
+        let committed = std::mem::take(&mut opening.committed);
+        let committer =
+            Committer { writer: recovered.writer, trees, queue, index: Arc::clone(&index), committed, finished };
+        let finisher = Finisher { index: Arc::clone(&index), latency: Arc::clone(&latencies.durable) };
+        opening.start("ledger-sequence", move || sequencer.run(incoming))?;
+        opening.start("ledger-commit", move || committer.run())?;
+        opening.start("ledger-finish", move || finisher.run(&unfinished))?;
+        // Each thread ends when the one before it does; the publishers when the committer does.
+        let threads = opening.threads;
+        Ok(Self { paths, log, twin, requests: Some(requests), index, latencies, threads, _lock: lock })
     }
 
     /// Adds an entry; returns once it would survive a power cut. An entry whose identity is there already is not added
@@ -255,10 +268,11 @@ impl Ledger {
         if append.process.as_ref().is_some_and(|name| name.is_empty() || MAX_PROCESS_BYTES < name.len()) {
             return Err(AppendError::Process);
         }
+        let since = Instant::now();
         let (reply, answer) = oneshot::channel();
         let item = Item { dedup: append.dedup, process: append.process.unwrap_or_default(), bytes: append.bytes };
         let requests = self.requests.as_ref().ok_or(AppendError::Closed)?;
-        requests.send(Request { item, reply }).await.map_err(|_| AppendError::Closed)?;
+        requests.send(Request { item, since, reply }).await.map_err(|_| AppendError::Closed)?;
         answer.await.map_err(|_| AppendError::Closed)?
     }
 
@@ -338,9 +352,7 @@ impl Ledger {
         &self,
         read: impl FnOnce(&crate::index::Index) -> Result<T, crate::index::IndexError>,
     ) -> Result<T, ReadError> {
-        let guard = self.index.read().unwrap_or_else(PoisonError::into_inner);
-        let index = guard.as_ref().ok_or_else(|| ReadError::Index { detail: "not open".to_owned() })?;
-        read(index).map_err(|error| ReadError::Index { detail: error.to_string() })
+        self.index.read(read).map_err(|detail| ReadError::Index { detail })
     }
 
     /// As [`Served::prove`] of the log itself.
@@ -357,6 +369,11 @@ impl Ledger {
     /// [`ReadError`].
     pub fn prove_consistency(&self, old: u64) -> Result<(Vec<shuyu_tlog::Hash>, Arc<SignedCheckpoint>), ReadError> {
         self.log.prove_consistency(old)
+    }
+
+    /// How long callers waited for each level of acknowledgement since the ledger was opened.
+    pub fn latencies(&self) -> &Latencies {
+        &self.latencies
     }
 
     /// The log as it is served.
@@ -384,7 +401,7 @@ impl Ledger {
 struct Opening<'a> {
     paths: &'a Paths,
     size: u64,
-    committed: Vec<std::sync::mpsc::Sender<u64>>,
+    committed: Vec<std::sync::mpsc::Sender<Committed>>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -395,12 +412,14 @@ impl Opening<'_> {
         lane: Lane,
         signers: Vec<shuyu_tlog::NoteSigner>,
         found: RecoveredLog,
+        latency: Arc<Latency>,
     ) -> Result<Served, OpenError> {
         let (news, published) = watch::channel(Err("nothing published".to_owned()));
         let paths = lane.paths(self.paths).clone();
         let served = Served::new(lane.tree_hash(), paths.tlog.clone(), vkeys(&signers), published);
         let segments = self.paths.segments.clone();
-        let mut publisher = Publisher { lane, segments, paths, signers, progress: found.progress, published: news };
+        let progress = found.progress;
+        let mut publisher = Publisher { lane, segments, paths, signers, progress, published: news, latency };
         match found.head {
             Some(head) if publisher.is_current(&head, self.size) => {
                 drop(publisher.published.send_replace(Ok(Arc::new(head))));
@@ -408,10 +427,15 @@ impl Opening<'_> {
             Some(_) | None => publisher.publish(self.size)?,
         }
         let (committed, commits) = std::sync::mpsc::channel();
-        let thread = std::thread::Builder::new().name(lane.thread_name().to_owned());
-        self.threads.push(thread.spawn(move || publisher.run(&commits)).map_err(OpenError::Thread)?);
+        self.start(lane.thread_name(), move || publisher.run(&commits))?;
         self.committed.push(committed);
         Ok(served)
+    }
+
+    fn start(&mut self, name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), OpenError> {
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run);
+        self.threads.push(thread.map_err(OpenError::Thread)?);
+        Ok(())
     }
 }
 

@@ -25,10 +25,13 @@
 //! never acknowledged. Damage further back, or a log shorter than its last signed checkpoint, is never repaired by
 //! forgetting: the ledger refuses to open and says what to do.
 
+mod batch;
+mod commit;
 mod disk;
 mod frame;
 mod index;
 mod keys;
+mod latency;
 mod ledger;
 mod publish;
 mod recover;
@@ -39,6 +42,7 @@ mod verify;
 
 pub use frame::{Frame, FrameError, Item, MAX_FRAME_BYTES, MAX_PROCESS_BYTES, read_frame};
 pub use keys::{LedgerKeys, TWIN_SUFFIX};
+pub use latency::{LATENCY_BOUNDS_MS, Latencies, Latency};
 pub use ledger::{Append, AppendError, Appended, Ledger, MAX_QUEUED, MAX_READ_ENTRIES, PublishError, ReadError};
 pub use recover::OpenError;
 pub use served::Served;

@@ -16,9 +16,11 @@ use shuyu_tlog::{
 };
 use tokio::sync::watch;
 
+use crate::commit::Committed;
 use crate::disk;
 use crate::frame::Frame;
 use crate::keys::vkeys;
+use crate::latency::Latency;
 use crate::ledger::{LogPaths, Paths, PublishError};
 use crate::segment::{Cursor, CursorError, Place};
 
@@ -92,36 +94,42 @@ pub(crate) struct Publisher {
     pub signers: Vec<NoteSigner>,
     pub progress: Progress,
     pub published: watch::Sender<Published>,
+    pub latency: Arc<Latency>,
 }
 
 impl Publisher {
     /// Runs until the sequencer is gone, then publishes what is left.
     ///
     /// An idle log publishes its next batch at once; under load one checkpoint covers [`PUBLISH_INTERVAL`].
-    pub fn run(mut self, committed: &Receiver<u64>) {
+    pub fn run(mut self, committed: &Receiver<Committed>) {
         let mut not_before = Instant::now();
         let mut is_open = true;
-        let mut target: Option<u64> = None;
-        while is_open || target.is_some() {
-            let news = match target {
+        // Batches that no checkpoint covers yet.
+        let mut waiting: Vec<Committed> = Vec::new();
+        while is_open || !waiting.is_empty() {
+            let news = match waiting.last() {
                 None => committed.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 Some(_) => committed.recv_timeout(not_before.saturating_duration_since(Instant::now())),
             };
             match news {
-                Ok(size) => {
-                    target = Some(size);
+                Ok(batch) => {
+                    waiting.push(batch);
                     continue;
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => is_open = false,
             }
-            let Some(size) = target.take() else { continue };
-            match self.publish(size) {
-                Ok(()) => {}
+            let Some(newest) = waiting.last() else { continue };
+            match self.publish(newest.size) {
+                Ok(()) => {
+                    waiting.drain(..).for_each(|batch| self.latency.observe(batch.since.elapsed(), batch.count));
+                }
                 Err(error @ PublishError::Io { .. }) => {
                     tracing::warn!(%error, "checkpoint not published; the entries are safe");
-                    // Try again while there is somebody to wait for; otherwise the next start will.
-                    target = is_open.then_some(size);
+                    if !is_open {
+                        // The next start tries again.
+                        waiting.clear();
+                    }
                 }
                 Err(error) => {
                     tracing::error!(%error, "log halted: what is on disk is not what was committed");
@@ -319,7 +327,8 @@ mod tests {
         let (published, _) = watch::channel(Err("nothing published".to_owned()));
         let signers = vec![NoteSigner::new("a", key).unwrap()];
         let (segments, paths, progress) = (paths.segments, paths.log, Progress::start(KIND));
-        Publisher { lane: Lane::Log, segments, paths, signers, progress, published }
+        let latency = Arc::default();
+        Publisher { lane: Lane::Log, segments, paths, signers, progress, published, latency }
     }
 
     fn root() -> Hash {
@@ -343,7 +352,7 @@ mod tests {
         let publisher = publisher(dir.path(), Hash([9; 32]));
         let (paths, published) = (publisher.paths.clone(), publisher.published.subscribe());
         let (committed, commits) = std::sync::mpsc::channel();
-        committed.send(1).unwrap();
+        committed.send(Committed { size: 1, since: Instant::now(), count: 1 }).unwrap();
         publisher.run(&commits);
         assert!(published.borrow().as_ref().is_err_and(|reason| reason.contains("size 1")));
         assert!(!paths.high_water.exists() && !paths.tlog.join("checkpoint").exists());

@@ -301,7 +301,7 @@ fn catch_up(paths: &Paths, index: &Index, have: u64, size: u64) -> Result<(), St
     let mut cursor = Cursor::new(&paths.segments, place, from);
     while cursor.next_index() < size {
         let (frame, place) = cursor.read().map_err(|e| e.to_string())?.ok_or("segments end too early")?;
-        index.add(&frame, place).map_err(|e| e.to_string())?;
+        index.add_frame(&frame, place).map_err(|e| e.to_string())?;
     }
     Ok(())
 }

@@ -1,101 +1,149 @@
-//! The sequencer: one thread that gives every entry its place, makes batches durable, and only then answers.
+//! The sequencer: one thread that gives every entry its place and hashes it into the open batch.
+//!
+//! While the committer syncs one batch, the next one is filled here: whatever has come until the disk is free again is
+//! one batch (group commit). Nobody is answered before the batch is durable.
 
-use std::collections::HashMap;
-use std::sync::mpsc::Sender;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
 
 use shuyu_tlog::{Tree, leaf_hash};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::frame::{Frame, Item, MAX_FRAME_BYTES, write_frame};
-use crate::index::Index;
+use crate::batch::{Batch, Queue, Room, Trees};
+use crate::frame::Item;
+use crate::index::SharedIndex;
 use crate::ledger::{AppendError, Appended, Paths};
 use crate::publish::{KIND, Published};
 use crate::recover;
-use crate::segment::Writer;
 
-/// Most entries in one batch; one `fdatasync` covers them all.
-const MAX_BATCH_ENTRIES: usize = 4096;
+/// Most requests taken from the queue at a time: small enough that the open batch is seldom locked for long.
+const MAX_CHUNK: usize = 512;
 
-/// A batch takes no further entry once it has this many bytes.
-const MAX_BATCH_BYTES: usize = MAX_FRAME_BYTES / 4;
+/// A chunk takes no further request once it has this many bytes, so that it always fits the frame behind a batch that
+/// was nearly full.
+const MAX_CHUNK_BYTES: usize = 4 * 1024 * 1024;
+
+/// Where the answer to an append goes. The caller may have gone away; its entry is in the log all the same.
+pub(crate) type Reply = oneshot::Sender<Result<Appended, AppendError>>;
 
 /// An append on its way to the sequencer.
 pub(crate) struct Request {
     pub item: Item,
-    pub reply: oneshot::Sender<Result<Appended, AppendError>>,
+    pub since: Instant,
+    pub reply: Reply,
 }
-
-/// The index, or nothing while it cannot be opened (a full disk); readers hold the lock while they read.
-pub(crate) type SharedIndex = Arc<RwLock<Option<Index>>>;
 
 pub(crate) struct Sequencer {
     pub paths: Paths,
-    pub writer: Writer,
-    pub tree: Tree,
-    /// The SM3 twin's tree, as large as `tree`.
-    pub twin: Option<Tree>,
-    pub index: SharedIndex,
-    /// To the publisher of each log.
-    pub committed: Vec<Sender<u64>>,
+    pub trees: Trees,
+    pub index: Arc<SharedIndex>,
+    pub queue: Arc<Queue>,
     pub published: Vec<watch::Receiver<Published>>,
+    pub recent: Recent,
+}
+
+/// Identities that the index may not have yet.
+#[derive(Default)]
+pub(crate) struct Recent {
+    places: HashMap<[u8; 32], u64>,
+    order: VecDeque<(u64, [u8; 32])>,
+}
+
+impl Recent {
+    fn add(&mut self, dedup: [u8; 32], index: u64) {
+        self.places.insert(dedup, index);
+        self.order.push_back((index, dedup));
+    }
+
+    /// Forgets what the index has.
+    fn forget_below(&mut self, indexed: u64) {
+        while let Some((_, dedup)) = self.order.pop_front_if(|(index, _)| *index < indexed) {
+            self.places.remove(&dedup);
+        }
+    }
+
+    /// Forgets what never became durable.
+    fn forget_from(&mut self, size: u64) {
+        while let Some((_, dedup)) = self.order.pop_back_if(|(index, _)| size <= *index) {
+            self.places.remove(&dedup);
+        }
+    }
 }
 
 impl Sequencer {
     /// Runs until the ledger is dropped and the queue is empty.
     pub fn run(mut self, mut requests: mpsc::Receiver<Request>) {
-        while let Some(first) = requests.blocking_recv() {
-            let mut bytes = first.item.bytes.len();
-            let mut batch = vec![first];
-            while batch.len() < MAX_BATCH_ENTRIES && bytes < MAX_BATCH_BYTES {
-                let Ok(next) = requests.try_recv() else { break };
-                bytes += next.item.bytes.len();
-                batch.push(next);
+        let mut chunk = Vec::with_capacity(MAX_CHUNK);
+        while 0 < requests.blocking_recv_many(&mut chunk, MAX_CHUNK) {
+            let (mut part, mut bytes) = (Vec::with_capacity(chunk.len()), 0);
+            for request in chunk.drain(..) {
+                bytes += request.item.bytes.len();
+                part.push(request);
+                if MAX_CHUNK_BYTES <= bytes {
+                    self.sequence(std::mem::take(&mut part));
+                    bytes = 0;
+                }
             }
-            self.commit(batch);
+            if !part.is_empty() {
+                self.sequence(part);
+            }
         }
+        self.queue.close();
     }
 
-    /// Commits a batch and answers every request in it.
-    fn commit(&mut self, batch: Vec<Request>) {
-        let (mut items, mut places, mut replies) = (Vec::new(), Vec::new(), Vec::new());
-        match self.place(&batch) {
-            Err(error) => return batch.into_iter().for_each(|one| answer(one.reply, Err(error.clone()))),
-            Ok(found) => places.extend(found),
-        }
-        for (request, place) in batch.into_iter().zip(&places) {
-            if !place.duplicate {
-                items.push(request.item);
+    /// Adds a chunk of requests to the open batch, once there is room.
+    fn sequence(&mut self, chunk: Vec<Request>) {
+        loop {
+            let places = match self.place(&chunk) {
+                Ok(places) => places,
+                Err(error) => return chunk.into_iter().for_each(|one| drop(one.reply.send(Err(error.clone())))),
+            };
+            let trees = self.grown(&chunk, &places);
+            let queue = Arc::clone(&self.queue);
+            match queue.room() {
+                Room::Rewound(durable) => {
+                    // The disk refused an earlier batch, and everything behind it was refused with it.
+                    self.recent.forget_from(durable.log.size());
+                    self.trees = durable;
+                }
+                Room::Open(mut state) => {
+                    let batch = state.open.get_or_insert_with(|| Batch::after(&self.trees));
+                    for (request, place) in chunk.into_iter().zip(places) {
+                        if !place.duplicate {
+                            self.recent.add(request.item.dedup, place.index);
+                        }
+                        batch.add(request, place);
+                    }
+                    batch.trees = trees.clone();
+                    self.trees = trees;
+                    return;
+                }
             }
-            replies.push(request.reply);
-        }
-        let outcome = if items.is_empty() { Ok(()) } else { self.write(items) };
-        for (reply, place) in replies.into_iter().zip(places) {
-            // A repeat of an entry that was durable before does not depend on this batch.
-            let is_old = place.duplicate && place.index < self.tree.size();
-            answer(reply, if is_old { Ok(place) } else { outcome.clone().map(|()| place) });
         }
     }
 
     /// Gives each request its place: that of the entry it repeats, or the next free one.
-    fn place(&self, batch: &[Request]) -> Result<Vec<Appended>, AppendError> {
+    fn place(&mut self, chunk: &[Request]) -> Result<Vec<Appended>, AppendError> {
         for published in &self.published {
             if let Err(reason) = &*published.borrow() {
                 return Err(AppendError::Halted { reason: reason.clone() });
             }
         }
-        self.ready_index()?;
-        let guard = self.index.read().unwrap_or_else(PoisonError::into_inner);
-        let index = guard.as_ref().ok_or_else(|| AppendError::Index { detail: "not open".to_owned() })?;
+        // An entry that is not in the index could be added twice: opened anew, it is brought up to the log.
+        let failed = |detail: String| AppendError::Index { detail };
+        let opened = self.index.ready(|durable| recover::open_index(&self.paths, durable));
+        opened.map_err(|error| failed(error.to_string()))?;
+        self.recent.forget_below(self.index.size());
         let mut new: HashMap<[u8; 32], u64> = HashMap::new();
-        let mut places = Vec::with_capacity(batch.len());
-        for request in batch {
+        let mut places = Vec::with_capacity(chunk.len());
+        for request in chunk {
             let dedup = request.item.dedup;
-            let known = match new.get(&dedup) {
+            let known = match self.recent.places.get(&dedup).or_else(|| new.get(&dedup)) {
                 Some(at) => Some(*at),
-                None => index.find(&dedup).map_err(|error| AppendError::Index { detail: error.to_string() })?,
+                None => self.index.peek(|index| index.find(&dedup)).map_err(failed)?,
             };
-            let next = self.tree.size() + new.len() as u64;
+            let next = self.trees.log.size() + new.len() as u64;
             if known.is_none() {
                 new.insert(dedup, next);
             }
@@ -104,48 +152,22 @@ impl Sequencer {
         Ok(places)
     }
 
-    /// Opens the index again after a failure, and brings it up to the log: an entry that is not in it could be added
-    /// twice.
-    fn ready_index(&self) -> Result<(), AppendError> {
-        let is_ready = self.index.read().unwrap_or_else(PoisonError::into_inner).is_some();
-        if is_ready {
-            return Ok(());
+    /// The trees with the new entries of the chunk.
+    fn grown(&self, chunk: &[Request], places: &[Appended]) -> Trees {
+        let mut trees = self.trees.clone();
+        for (request, _) in chunk.iter().zip(places).filter(|(_, place)| !place.duplicate) {
+            trees.log.push(leaf_hash(KIND, &request.item.bytes));
+            if let Some(twin) = &mut trees.twin {
+                twin.push(leaf_hash(twin.kind(), &request.item.bytes));
+            }
         }
-        let opened = recover::open_index(&self.paths, self.tree.size());
-        let index = opened.map_err(|error| AppendError::Index { detail: error.to_string() })?;
-        *self.index.write().unwrap_or_else(PoisonError::into_inner) = Some(index);
-        Ok(())
-    }
-
-    /// Makes the entries durable, then indexes them.
-    fn write(&mut self, items: Vec<Item>) -> Result<(), AppendError> {
-        let mut tree = self.tree.clone();
-        items.iter().for_each(|item| tree.push(leaf_hash(KIND, &item.bytes)));
-        let mut twin = self.twin.clone();
-        if let Some(twin) = &mut twin {
-            items.iter().for_each(|item| twin.push(leaf_hash(twin.kind(), &item.bytes)));
-        }
-        let (first, twin_root) = (self.tree.size(), twin.as_ref().map(Tree::root));
-        let frame = Frame { first, previous_root: self.tree.root(), new_root: tree.root(), twin_root, items };
-        let written = self.writer.append(first, &write_frame(&frame));
-        let place = written.map_err(|source| AppendError::Write { source: Arc::new(source) })?;
-        (self.tree, self.twin) = (tree, twin);
-        // From here on the entries are durable: whatever fails below must not fail the append.
-        let mut guard = self.index.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(Err(error)) = guard.as_ref().map(|index| index.add(&frame, place)) {
-            tracing::warn!(%error, "index not written; it will be rebuilt from the segments");
-            *guard = None;
-        }
-        drop(guard);
-        // Without a publisher there is nobody to tell; the next append reports why it has halted.
-        for committed in &self.committed {
-            let _ = committed.send(self.tree.size());
-        }
-        Ok(())
+        trees
     }
 }
 
-/// The caller may have gone away; its entry is in the log all the same.
-fn answer(reply: oneshot::Sender<Result<Appended, AppendError>>, outcome: Result<Appended, AppendError>) {
-    let _ = reply.send(outcome);
+/// The sizes of both trees are one.
+impl Trees {
+    pub fn twin_root(&self) -> Option<shuyu_tlog::Hash> {
+        self.twin.as_ref().map(Tree::root)
+    }
 }
