@@ -7,12 +7,14 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, NoLabelSet, text};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
-use shuyu_ledger::Ledger;
+use prometheus_client::registry::{Registry, Unit};
+use shuyu_ledger::{LATENCY_BOUNDS_MS, Ledger};
 
 /// Labels of a protocol message.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -38,6 +40,7 @@ impl Metrics {
         registry.register("protocol_messages", "Messages of other nodes, by kind and outcome", messages.clone());
         let ledger_size = Gauge::default();
         registry.register("ledger_entries", "Entries that the ledger's last checkpoint covers", ledger_size.clone());
+        registry.register_collector(Box::new(Acknowledgements(Arc::clone(&ledger))));
         Self { registry: Arc::new(registry), messages, ledger_size, ledger }
     }
 
@@ -49,6 +52,28 @@ impl Metrics {
     /// `GET /metrics`.
     pub fn router(&self) -> Router {
         Router::new().route("/metrics", get(serve)).with_state(self.clone())
+    }
+}
+
+/// How long appends to the ledger waited, by the level of their acknowledgement.
+#[derive(Debug)]
+struct Acknowledgements(Arc<Ledger>);
+
+impl Collector for Acknowledgements {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let latencies = self.0.latencies();
+        let levels = [
+            ("ledger_durable", "From append to durable", &latencies.durable),
+            ("ledger_included", "From append to a signed checkpoint over it", &latencies.included),
+        ];
+        for (name, help, latency) in levels {
+            let counts = latency.counts();
+            let bounds = LATENCY_BOUNDS_MS.iter().map(|ms| *ms as f64 / 1e3).chain([f64::MAX]);
+            let buckets: Vec<(f64, u64)> = bounds.zip(counts.iter().copied()).collect();
+            let mut metric = encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Histogram)?;
+            metric.encode_histogram::<NoLabelSet>(latency.sum_s(), counts.iter().sum(), &buckets, None)?;
+        }
+        Ok(())
     }
 }
 

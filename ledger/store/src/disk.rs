@@ -50,9 +50,16 @@ pub(crate) fn place(path: &Path, bytes: &[u8]) -> io::Result<()> {
     place_with(path, bytes, sync_data)
 }
 
-/// As [`place`], but the bytes too are still to be made durable.
+/// As [`place`], but the bytes too are still to be made durable. A file that was not there gets its name at once: the
+/// caller has told nobody of it yet.
 pub(crate) fn place_unsynced(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    place_with(path, bytes, |_, _| ())
+    match File::create_new(path) {
+        Ok(mut file) => file.write_all(bytes).inspect_err(|_| {
+            let _ = fs::remove_file(path);
+        }),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => place_with(path, bytes, |_, _| ()),
+        Err(error) => Err(error),
+    }
 }
 
 fn place_with(path: &Path, bytes: &[u8], finish: impl Fn(&File, &Path)) -> io::Result<()> {

@@ -59,13 +59,17 @@ impl Index {
     ) -> Result<u64, IndexError> {
         let mut batch = WriteBatch::default();
         let mut next = first;
+        let mut identities = Vec::new();
         for (dedup, process) in names {
-            batch.put(dedup_key(dedup), next.to_be_bytes());
+            identities.push((dedup, next));
             if !process.is_empty() {
                 batch.put(process_key(process, next), []);
             }
             next += 1;
         }
+        // In their order, neighbours find their places in RocksDB's list near each other.
+        identities.sort_unstable();
+        identities.iter().for_each(|(dedup, index)| batch.put(dedup_key(dedup), index.to_be_bytes()));
         let mut value = place.segment.to_be_bytes().to_vec();
         value.extend_from_slice(&place.offset.to_be_bytes());
         batch.put(frame_key(first), value);

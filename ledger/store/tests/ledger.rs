@@ -374,6 +374,68 @@ fn a_killed_writer_keeps_what_it_acknowledged() {
     assert!(600 < acknowledged.len());
 }
 
+/// The same under load: many callers at once, so that batches overlap in the pipeline, with the twin.
+#[test]
+fn a_killed_writer_under_load_keeps_what_it_acknowledged() {
+    const NAME: &str = "a_killed_writer_under_load_keeps_what_it_acknowledged";
+    if let Ok(dir) = std::env::var(CHILD) {
+        return load_until_killed(Path::new(&dir));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mut acknowledged: Vec<(u64, u64)> = Vec::new();
+    for round in 0..4_usize {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", NAME, "--nocapture"])
+            .env(CHILD, dir.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = std::io::BufReader::new(child.stdout.take().unwrap()).lines();
+        let before = acknowledged.len();
+        for line in lines.map_while(Result::ok) {
+            // A line that the kill cut off is no acknowledgement.
+            let pair = line.strip_prefix("ack ").and_then(|rest| rest.strip_suffix('.')?.split_once(' '));
+            acknowledged.extend(pair.map(|(n, index)| (n.parse::<u64>().unwrap(), index.parse::<u64>().unwrap())));
+            if acknowledged.len() == before + 3000 + 777 * round {
+                child.kill().unwrap();
+            }
+        }
+        child.wait().unwrap();
+        let ledger = Ledger::open(dir.path(), national_keys()).unwrap();
+        let size = ledger.checkpoint().unwrap().checkpoint().size;
+        let entries = ledger.read(0..size).unwrap();
+        for (n, index) in &acknowledged {
+            assert_eq!(entries[usize::try_from(*index).unwrap()], entry(*n).bytes);
+            assert_eq!(ledger.find(&entry(*n).dedup).unwrap(), Some(*index));
+        }
+        let twin = ledger.twin().unwrap().vkey().clone();
+        drop(ledger);
+        verify_dir(dir.path(), &vkey()).unwrap();
+        verify_twin_dir(dir.path(), &twin).unwrap();
+    }
+}
+
+fn load_until_killed(dir: &Path) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+    runtime.block_on(async {
+        let ledger = Arc::new(Ledger::open(dir, national_keys()).unwrap());
+        let next = Arc::new(std::sync::atomic::AtomicU64::new(ledger.checkpoint().unwrap().checkpoint().size));
+        let callers = (0..600).map(|_| {
+            let (ledger, next) = (Arc::clone(&ledger), Arc::clone(&next));
+            tokio::spawn(async move {
+                loop {
+                    let n = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    let index = ledger.append(entry(n)).await.unwrap().index;
+                    println!("ack {n} {index}.");
+                }
+            })
+        });
+        for caller in callers.collect::<Vec<_>>() {
+            caller.await.unwrap();
+        }
+    });
+}
+
 fn write_until_killed(dir: &Path) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {

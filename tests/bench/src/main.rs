@@ -1,5 +1,5 @@
-//! `shuyu-bench [exchange|governed|scale] [--quick] [--json FILE]`: measures figures of the design and says whether they
-//! hold.
+//! `shuyu-bench [exchange|governed|scale|ledger] [--quick] [--json FILE]`: measures figures of the design and says whether
+//! they hold.
 //!
 //! Ratios are taken interleaved in one run, as medians; CPU-seconds stand beside wall time where both ends are ours.
 //! Whatever else the machine does while this runs makes the figures worse, so the load is printed before and after.
@@ -8,6 +8,7 @@ mod clock;
 mod exchange;
 mod figure;
 mod governed;
+mod ledger;
 mod machine;
 mod measure;
 mod node;
@@ -43,6 +44,8 @@ enum Name {
     Governed,
     /// Ten thousand live negotiations over a restart, ten thousand offers: figures 5, 10, 14
     Scale,
+    /// Durable entries and acknowledgements of the ledger, beside Tessera: figures 8, 9
+    Ledger,
 }
 
 /// How much of everything is measured.
@@ -98,6 +101,9 @@ async fn measure_all(wish: &Wish, effort: Effort, report: &mut Report) -> Result
     }
     if is_wanted("Scale") {
         scale::measure(effort, report).await.context("scale")?;
+    }
+    if is_wanted("Ledger") {
+        ledger::measure(effort, report).context("ledger")?;
     }
     Ok(())
 }
