@@ -73,7 +73,8 @@ async fn run(wish: Wish) -> Result<(), Failure> {
     let start = ledger.checkpoint()?.checkpoint().size;
     let next = Arc::new(AtomicU64::new(0));
     let wish = Arc::new(wish);
-    let begun = Instant::now();
+    // At a rate, all callers are there before the first entry is due.
+    let begun = Instant::now() + if wish.rate.is_some() { Duration::from_millis(300) } else { Duration::ZERO };
     let mut callers = Vec::new();
     for caller in 0..wish.callers {
         let (ledger, next, wish) = (Arc::clone(&ledger), Arc::clone(&next), Arc::clone(&wish));

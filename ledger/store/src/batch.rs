@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use shuyu_tlog::{Hash, Tree};
 
-use crate::frame::{FrameHead, MAX_FRAME_BYTES, finish_frame, write_item};
+use crate::frame::{FrameHead, MAX_FRAME_BYTES, begin_frame, finish_frame, write_item};
 use crate::ledger::Appended;
 use crate::sequence::{Reply, Request};
 
@@ -35,7 +35,8 @@ pub(crate) struct Batch {
     previous_root: Hash,
     /// After the batch.
     pub trees: Trees,
-    payload: Vec<u8>,
+    /// The frame as far as it is known: entries behind an empty head.
+    frame: Vec<u8>,
     /// Identity and process of each entry.
     pub names: Vec<([u8; 32], String)>,
     /// Those who repeated an entry too.
@@ -45,12 +46,19 @@ pub(crate) struct Batch {
 impl Batch {
     pub fn after(trees: &Trees) -> Self {
         let (first, previous_root) = (trees.log.size(), trees.log.root());
-        Self { first, previous_root, trees: trees.clone(), payload: Vec::new(), names: Vec::new(), waiting: Vec::new() }
+        Self {
+            first,
+            previous_root,
+            trees: trees.clone(),
+            frame: begin_frame(trees.twin.is_some()),
+            names: Vec::new(),
+            waiting: Vec::new(),
+        }
     }
 
     pub fn add(&mut self, request: Request, place: Appended) {
         if !place.duplicate {
-            write_item(&mut self.payload, &request.item);
+            write_item(&mut self.frame, &request.item);
             self.names.push((request.item.dedup, request.item.process));
         }
         self.waiting.push(Waiting { reply: request.reply, place, since: request.since });
@@ -73,11 +81,11 @@ impl Batch {
             new_root: self.trees.log.root(),
             twin_root: self.trees.twin_root(),
         };
-        Some(finish_frame(&head, &std::mem::take(&mut self.payload)))
+        Some(finish_frame(&head, std::mem::take(&mut self.frame)))
     }
 
     fn is_full(&self) -> bool {
-        MAX_BATCH_ENTRIES <= self.waiting.len() || MAX_BATCH_BYTES <= self.payload.len()
+        MAX_BATCH_ENTRIES <= self.waiting.len() || MAX_BATCH_BYTES <= self.frame.len()
     }
 }
 

@@ -80,26 +80,33 @@ pub(crate) fn write_item(payload: &mut Vec<u8>, item: &Item) {
     payload.extend_from_slice(&item.bytes);
 }
 
-/// The bytes of a frame.
-pub(crate) fn finish_frame(head: &FrameHead, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(HEADER_BYTES + 32 + payload.len() + CRC_BYTES);
-    bytes.extend_from_slice(if head.twin_root.is_some() { &MAGIC_WITH_TWIN } else { &MAGIC });
-    bytes.extend_from_slice(&head.first.to_be_bytes());
-    bytes.extend_from_slice(&u32::try_from(head.count).unwrap_or(u32::MAX).to_be_bytes());
-    bytes.extend_from_slice(&u32::try_from(payload.len()).unwrap_or(u32::MAX).to_be_bytes());
-    bytes.extend_from_slice(&head.previous_root.0);
-    bytes.extend_from_slice(&head.new_root.0);
-    head.twin_root.iter().for_each(|root| bytes.extend_from_slice(&root.0));
-    bytes.extend_from_slice(payload);
-    bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_be_bytes());
-    bytes
+/// The start of a frame whose head is not known yet; entries are added with [`write_item`].
+pub(crate) fn begin_frame(has_twin: bool) -> Vec<u8> {
+    vec![0; HEADER_BYTES + if has_twin { 32 } else { 0 }]
+}
+
+/// Puts the head and the checksum to a frame that was begun for a log that has a twin or has none, as the head says.
+pub(crate) fn finish_frame(head: &FrameHead, mut frame: Vec<u8>) -> Vec<u8> {
+    let header_bytes = HEADER_BYTES + if head.twin_root.is_some() { 32 } else { 0 };
+    let payload_bytes = frame.len().saturating_sub(header_bytes);
+    let mut header = Vec::with_capacity(header_bytes);
+    header.extend_from_slice(if head.twin_root.is_some() { &MAGIC_WITH_TWIN } else { &MAGIC });
+    header.extend_from_slice(&head.first.to_be_bytes());
+    header.extend_from_slice(&u32::try_from(head.count).unwrap_or(u32::MAX).to_be_bytes());
+    header.extend_from_slice(&u32::try_from(payload_bytes).unwrap_or(u32::MAX).to_be_bytes());
+    header.extend_from_slice(&head.previous_root.0);
+    header.extend_from_slice(&head.new_root.0);
+    head.twin_root.iter().for_each(|root| header.extend_from_slice(&root.0));
+    frame.iter_mut().zip(header).for_each(|(place, byte)| *place = byte);
+    frame.extend_from_slice(&crc32c::crc32c(&frame).to_be_bytes());
+    frame
 }
 
 /// Writes a whole frame.
 #[cfg(test)]
 pub(crate) fn write_frame(frame: &Frame) -> Vec<u8> {
-    let mut payload = Vec::new();
-    frame.items.iter().for_each(|item| write_item(&mut payload, item));
+    let mut bytes = begin_frame(frame.twin_root.is_some());
+    frame.items.iter().for_each(|item| write_item(&mut bytes, item));
     let Frame { first, previous_root, new_root, twin_root, items } = frame;
     let head = FrameHead {
         first: *first,
@@ -108,7 +115,7 @@ pub(crate) fn write_frame(frame: &Frame) -> Vec<u8> {
         new_root: *new_root,
         twin_root: *twin_root,
     };
-    finish_frame(&head, &payload)
+    finish_frame(&head, bytes)
 }
 
 /// Reads the frame at the start of `bytes`; returns it with its length in bytes.

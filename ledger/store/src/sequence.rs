@@ -4,6 +4,7 @@
 //! one batch (group commit). Nobody is answered before the batch is durable.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -46,8 +47,26 @@ pub(crate) struct Sequencer {
 /// Identities that the index may not have yet.
 #[derive(Default)]
 pub(crate) struct Recent {
-    places: HashMap<[u8; 32], u64>,
+    places: HashMap<[u8; 32], u64, BuildHasherDefault<IdentityHasher>>,
     order: VecDeque<(u64, [u8; 32])>,
+}
+
+/// Takes eight bytes of an identity as they are: identities are digests already.
+#[derive(Default)]
+struct IdentityHasher(u64);
+
+impl Hasher for IdentityHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(first) = bytes.first_chunk::<8>() {
+            self.0 = self.0.rotate_left(5) ^ u64::from_ne_bytes(*first);
+        }
+    }
+
+    fn write_usize(&mut self, _length: usize) {}
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 impl Recent {
@@ -135,7 +154,7 @@ impl Sequencer {
         let opened = self.index.ready(|durable| recover::open_index(&self.paths, durable));
         opened.map_err(|error| failed(error.to_string()))?;
         self.recent.forget_below(self.index.size());
-        let mut new: HashMap<[u8; 32], u64> = HashMap::new();
+        let mut new: HashMap<[u8; 32], u64, BuildHasherDefault<IdentityHasher>> = HashMap::default();
         let mut places = Vec::with_capacity(chunk.len());
         for request in chunk {
             let dedup = request.item.dedup;

@@ -42,7 +42,7 @@ pub fn measure(effort: Effort, report: &mut Report) -> Result<()> {
         syncs.extend(machine::sync_ms(root.path(), 20)?);
         ours.push(bench.ours(&[entries, callers])?);
         tessera.push(bench.tessera(&[effort.pick("40000", "8000"), "4096"])?);
-        paced.push(bench.ours(&[effort.pick("300000", "50000"), "1024", "--rate", &half])?);
+        paced.push(bench.ours(&[effort.pick("300000", "50000"), "2048", "--rate", &half])?);
         twin.push(bench.ours(&[entries, callers, "--twin"])?);
         bench.clear()?;
     }
