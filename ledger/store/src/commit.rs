@@ -1,5 +1,5 @@
-//! The committer makes batches durable, one after another; the finisher answers and indexes, while the next one is on
-//! its way to the disk.
+//! The committer makes batches durable, one after another; while the next one is on its way to the disk, the finisher
+//! answers and the indexer indexes.
 
 use std::io;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::latency::Latency;
 use crate::ledger::AppendError;
 use crate::segment::{Place, Writer};
 
-/// Most durable batches that wait for the finisher; then the disk waits, and with it the callers.
+/// Most durable batches that wait for the finisher, and for the indexer; then the disk waits, and with it the callers.
 pub(crate) const MAX_UNFINISHED: usize = 8;
 
 /// News for a publisher: the log is durable up to `size`.
@@ -25,11 +25,17 @@ pub(crate) struct Committed {
     pub count: u64,
 }
 
+/// What the index is told of a batch that was written.
+pub(crate) struct Written {
+    first: u64,
+    place: Place,
+    names: Vec<([u8; 32], String)>,
+}
+
 /// A batch whose fate is known.
 pub(crate) struct Finished {
     waiting: Vec<Waiting>,
-    /// Where it stands and what it names, if it was written.
-    written: Option<(u64, Place, Vec<([u8; 32], String)>)>,
+    written: Option<Written>,
     /// Entries that are durable now.
     durable: u64,
     error: Option<Arc<io::Error>>,
@@ -76,7 +82,7 @@ impl Committer {
         let durable = self.trees.log.size();
         self.index.set_durable(durable);
         let (first, names) = (batch.first(), batch.names);
-        let written = place.map(|place| (first, place, names));
+        let written = place.map(|place| Written { first, place, names });
         if written.is_some() {
             let since = batch.waiting.iter().map(|one| one.since).min().unwrap_or_else(Instant::now);
             let news = Committed { size: durable, since, count: batch.waiting.len() as u64 };
@@ -91,8 +97,16 @@ impl Committer {
 }
 
 pub(crate) struct Finisher {
-    pub index: Arc<SharedIndex>,
     pub latency: Arc<Latency>,
+    pub written: SyncSender<Written>,
+}
+
+/// Adds batches to the index until the finisher is gone.
+pub(crate) fn run_indexer(index: &SharedIndex, written: &Receiver<Written>) {
+    for Written { first, place, names } in written {
+        // The entries are durable: whatever fails here must not fail an append.
+        index.add(first, &names, place);
+    }
 }
 
 impl Finisher {
@@ -116,9 +130,8 @@ impl Finisher {
             }
             drop(reply.send(outcome));
         }
-        if let Some((first, place, names)) = batch.written {
-            // The entries are durable: whatever fails here must not fail the append.
-            self.index.add(first, &names, place);
+        if let Some(written) = batch.written {
+            let _ = self.written.send(written);
         }
     }
 }

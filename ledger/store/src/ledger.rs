@@ -12,7 +12,7 @@ use shuyu_tlog::{InclusionProof, MAX_ENTRY_BYTES, SignedCheckpoint, Vkey};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::batch::{Queue, Trees};
-use crate::commit::{Committed, Committer, Finisher, MAX_UNFINISHED};
+use crate::commit::{Committed, Committer, Finisher, MAX_UNFINISHED, run_indexer};
 use crate::disk;
 use crate::frame::{Item, MAX_PROCESS_BYTES};
 use crate::index::SharedIndex;
@@ -245,10 +245,13 @@ impl Ledger {
         let committed = std::mem::take(&mut opening.committed);
         let committer =
             Committer { writer: recovered.writer, trees, queue, index: Arc::clone(&index), committed, finished };
-        let finisher = Finisher { index: Arc::clone(&index), latency: Arc::clone(&latencies.durable) };
+        let (written, unindexed) = std::sync::mpsc::sync_channel(MAX_UNFINISHED);
+        let finisher = Finisher { latency: Arc::clone(&latencies.durable), written };
+        let indexed = Arc::clone(&index);
         opening.start("ledger-sequence", move || sequencer.run(incoming))?;
         opening.start("ledger-commit", move || committer.run())?;
         opening.start("ledger-finish", move || finisher.run(&unfinished))?;
+        opening.start("ledger-index", move || run_indexer(&indexed, &unindexed))?;
         // Each thread ends when the one before it does; the publishers when the committer does.
         let threads = opening.threads;
         Ok(Self { paths, log, twin, requests: Some(requests), index, latencies, threads, _lock: lock })
