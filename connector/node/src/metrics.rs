@@ -68,7 +68,7 @@ impl Collector for Acknowledgements {
         ];
         for (name, help, latency) in levels {
             let counts = latency.counts();
-            let bounds = LATENCY_BOUNDS_MS.iter().map(|ms| *ms as f64 / 1e3).chain([f64::MAX]);
+            let bounds = LATENCY_BOUNDS_MS.iter().map(|ms| *ms as f64 / 1e3).chain([f64::INFINITY]);
             let buckets: Vec<(f64, u64)> = bounds.zip(counts.iter().copied()).collect();
             let mut metric = encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Histogram)?;
             metric.encode_histogram::<NoLabelSet>(latency.sum_s(), counts.iter().sum(), &buckets, None)?;
