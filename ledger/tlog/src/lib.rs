@@ -1,7 +1,8 @@
 //! Transparency-log formats: RFC 6962 trees, C2SP tiles, signed notes, checkpoints and proofs.
 //!
 //! In scope: hashing, proofs made and verified, the texts and file names of the C2SP documents
-//! (signed-note v1.0.0, tlog-checkpoint v1.0.0, tlog-tiles v0.1.0, tlog-cosignature v1.0.1, tlog-proof@v1), re-verification of a whole log.
+//! (signed-note v1.0.0, tlog-checkpoint v1.0.0, tlog-tiles v0.1.0, tlog-cosignature v1.0.1, tlog-witness v1.0.0, tlog-policy,
+//! tlog-proof@v1), promises, re-verification of a whole log.
 //! Out of scope: where the bytes come from. Nothing here reads a disk, a socket or a clock.
 //!
 //! tlog-tiles defines its hash as SHA-256; every tree function takes the [`HashKind`](shuyu_base::HashKind) so that
@@ -14,9 +15,12 @@ pub mod cosignature;
 pub mod merkle;
 pub mod note;
 pub mod policy;
+pub mod promise;
 pub mod proof;
+pub mod quorum;
 pub mod tile;
 pub mod verify;
+pub mod witness;
 
 mod decimal;
 
@@ -31,6 +35,9 @@ pub use note::{
     Note, NoteError, NoteSignature, NoteSigner, OpenNoteError, ParseVkeyError, SignatureKind, Vkey, read_signatures,
 };
 pub use policy::{Demand, LogPolicy, LogPolicyError};
+pub use promise::{Promise, PromiseProof, SignedPromise, VerifyPromiseError};
 pub use proof::{InclusionProof, ParseProofError, VerifyProofError};
+pub use quorum::{ParsePolicyError, PolicyLog, PolicyWitness, WitnessPolicy};
 pub use tile::{ParseTilePathError, Tile, TileHashes, TilePath, new_tiles, tiles_of};
 pub use verify::{LogFault, LogVerifier};
+pub use witness::{AddCheckpoint, Seen, WitnessRefusal};
