@@ -32,10 +32,14 @@ A space is described by its operator; the node then asks every caller for these 
   [[trust-roots]]                                    keys under which an issuer counts, whatever its DID document says
   did = 'did:web:space.city.example'
   keys = ['z6Mk...']
-  [witnesses]
-  quorum = 2
-  keys = ['witness.example+8b0e...+AZx...', ...]
-Witnesses and catalogue peers are kept and shown (`shuyu space show`); this version does not use them yet.
+  [witnesses]                                        who cosigns the members' ledgers (C2SP tlog-policy)
+  policy = '''
+  witness regulator regulator.example/witness+8b0e...+BIx... https://regulator.example/witness
+  witness w1 w1.example/witness+92aa...+BMq... https://w1.example/witness
+  group both all regulator w1
+  quorum both
+  '''
+Catalogue peers are kept and shown (`shuyu space show`); this version does not use them yet.
 
 The directory holds the configuration (shuyu.toml), the encrypted signing key and the key of the management API,
 all readable by their owner only. Nothing is contacted. `shuyu run --dir DIR` starts the node.")]
@@ -100,6 +104,8 @@ enum RoleName {
     Regulator,
     /// Issues credentials to the members of a space
     Issuer,
+    /// Cosigns the ledgers of others
+    Witness,
 }
 
 impl From<RoleName> for Role {
@@ -109,6 +115,7 @@ impl From<RoleName> for Role {
             RoleName::Consumer => Self::Consumer,
             RoleName::Regulator => Self::Regulator,
             RoleName::Issuer => Self::Issuer,
+            RoleName::Witness => Self::Witness,
         }
     }
 }

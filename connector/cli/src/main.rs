@@ -36,6 +36,7 @@ mod status;
 mod tls;
 mod transfer;
 mod wait;
+mod witness;
 
 use std::process::ExitCode;
 
@@ -126,6 +127,9 @@ enum Command {
     /// The node's evidence
     #[command(subcommand)]
     Ledger(ledger::Command),
+    /// What this node cosigns of other nodes' ledgers
+    #[command(subcommand)]
+    Witness(witness::Command),
     /// A regulator's work, and bundles that verify off line
     #[command(subcommand)]
     Audit(audit::Command),
@@ -181,6 +185,7 @@ async fn dispatch(cli: &Cli) -> Outcome {
         Command::Key(command) => key::run(globals, command),
         Command::ApiKey(command) => api_key::run(globals, command),
         Command::Ledger(command) => ledger::run(globals, command).await,
+        Command::Witness(command) => witness::run(globals, command).await,
         Command::Audit(command) => audit::run(globals, command).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();

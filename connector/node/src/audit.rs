@@ -18,6 +18,7 @@ use crate::management::chain;
 use crate::peers::Peers;
 use crate::problem::Problem;
 use crate::store::{Batch, Store, Table};
+use crate::witness::WitnessDesk;
 
 /// Most nodes followed; every pair of them is compared.
 const MAX_NODES: usize = 64;
@@ -52,12 +53,34 @@ pub struct Auditor {
     peers: Arc<Peers>,
     resolver: Arc<DidResolver>,
     locks: KeyedLocks,
+    /// Cosigns what is followed, where this node is a witness too.
+    witness: Option<Arc<WitnessDesk>>,
 }
 
 impl Auditor {
     /// Mirrors go to `dir/audit`.
-    pub fn new(dir: &Path, store: Store, peers: Arc<Peers>, resolver: Arc<DidResolver>) -> Self {
-        Self { dir: dir.join("audit"), store, peers, resolver, locks: KeyedLocks::default() }
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn new(
+        dir: &Path,
+        store: Store,
+        peers: Arc<Peers>,
+        resolver: Arc<DidResolver>,
+        witness: Option<Arc<WitnessDesk>>,
+    ) -> Result<Self, Problem> {
+        let auditor = Self { dir: dir.join("audit"), store, peers, resolver, locks: KeyedLocks::default(), witness };
+        for row in auditor.rows()? {
+            auditor.cosign(&row.vkey);
+        }
+        Ok(auditor)
+    }
+
+    /// A witness cosigns what it follows.
+    fn cosign(&self, vkey: &str) {
+        if let (Some(witness), Ok(key)) = (&self.witness, vkey.parse()) {
+            witness.know_key(key);
+        }
     }
 
     /// Starts following a node: its document is resolved and its log key pinned.
@@ -88,6 +111,7 @@ impl Auditor {
         let mut batch = Batch::default();
         batch.put(Table::Audit, did.as_str(), &row)?;
         self.store.commit(batch).await?;
+        self.cosign(&row.vkey);
         Ok(json!({ "did": did.as_str(), "vkey": row.vkey, "size": 0 }))
     }
 

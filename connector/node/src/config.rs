@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use shuyu_base::Did;
 use shuyu_resolver::{Network, ParseNetworkError};
+use shuyu_tlog::Vkey;
 
 mod space;
 
@@ -13,6 +14,9 @@ pub use space::{FieldError, Require, Space, SpaceTerms, TrustRoot, Witnesses};
 
 /// Most data spaces of one node.
 pub const MAX_SPACES: usize = 16;
+
+/// Most ledgers that a witness is told to cosign.
+pub const MAX_WITNESSED_LOGS: usize = 4096;
 
 /// Name of the configuration file in a node directory.
 pub const FILE_NAME: &str = "shuyu.toml";
@@ -29,6 +33,8 @@ pub enum Role {
     Regulator,
     /// Issues credentials to the members of a space.
     Issuer,
+    /// Cosigns the ledgers of others.
+    Witness,
 }
 
 impl Role {
@@ -39,6 +45,7 @@ impl Role {
             Self::Consumer => "consumer",
             Self::Regulator => "regulator",
             Self::Issuer => "issuer",
+            Self::Witness => "witness",
         }
     }
 }
@@ -72,6 +79,9 @@ pub struct Config {
     /// The evidence ledger.
     #[serde(default)]
     pub ledger: LedgerOptions,
+    /// Cosigning the ledgers of others.
+    #[serde(default)]
+    pub witness: WitnessOptions,
     /// Object stores with tables of this holder.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub buckets: Vec<BucketKeys>,
@@ -157,6 +167,46 @@ pub struct LedgerOptions {
     /// as much room on disk again as the ledger's tiles.
     #[serde(default)]
     pub sm3_twin: bool,
+    /// A policy file (C2SP tlog-policy) that names the witnesses of this ledger, beside those that the spaces name. All
+    /// policies must be met for a checkpoint to count as witnessed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub witness_policy: Option<PathBuf>,
+    /// Within how many seconds after an entry is durable a checkpoint covers it, as is promised to whom the entry concerns;
+    /// 1 to 86,400.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub promise_s: Option<u32>,
+    /// How often the newest cosigned head is stated in the ledger itself while entries are added, in seconds; 600 if it is
+    /// not set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heads_every_s: Option<u32>,
+}
+
+/// Cosigning other ledgers: `[witness]`, for the role `witness`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct WitnessOptions {
+    /// Verifier keys of the ledgers that are cosigned (`shuyu status` shows a node's); at most 4096. A node that is also a
+    /// regulator cosigns what it follows besides.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub logs: Vec<String>,
+    /// File with the count of cosignatures, in the node's directory if it is not set. On another disk than the store it
+    /// shows a store that was set back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub high_water: Option<PathBuf>,
+}
+
+impl WitnessOptions {
+    /// The ledgers' keys as values.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`] for `witness.logs`.
+    pub fn keys(&self) -> Result<Vec<Vkey>, ConfigError> {
+        if MAX_WITNESSED_LOGS < self.logs.len() {
+            return Err(ConfigError::Value { key: "witness.logs", reason: format!("at most {MAX_WITNESSED_LOGS}") });
+        }
+        let bad = |text: &str, error| ConfigError::Value { key: "witness.logs", reason: format!("`{text}`: {error}") };
+        self.logs.iter().map(|text| text.parse().map_err(|error| bad(text, error))).collect()
+    }
 }
 
 /// A bucket of an object store that speaks the S3 protocol: `[[buckets]]`.
@@ -341,11 +391,15 @@ impl Config {
         self.did()?;
         self.networks()?;
         if self.roles.is_empty() {
-            return bad("roles", "at least one of holder, consumer, regulator, issuer");
+            return bad("roles", "at least one of holder, consumer, regulator, issuer, witness");
         }
         self.space_terms()?;
         if !(1..=300).contains(&self.limits.credentials_ttl_s) {
             return bad("limits.credentials-ttl-s", "must be 1 to 300");
+        }
+        self.witness.keys()?;
+        if self.ledger.promise_s.is_some_and(|promise_s| !(1..=86_400).contains(&promise_s)) {
+            return bad("ledger.promise-s", "must be 1 to 86400");
         }
         if 16 < self.max_counter_offers {
             return bad("max-counter-offers", "at most 16");

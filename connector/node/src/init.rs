@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use shuyu_base::keys::{PublicKey, SecretKey, Suite};
 
-use crate::config::{Config, ConfigError, FILE_NAME, Keys, LedgerOptions, Limits, Listen, Public, Role, Space, Tls};
+use crate::config::{
+    Config, ConfigError, FILE_NAME, Keys, LedgerOptions, Limits, Listen, Public, Role, Space, Tls, WitnessOptions,
+};
 
 /// Name of the file with the management API's key.
 pub const MANAGEMENT_KEY_FILE: &str = "management.key";
@@ -148,6 +150,7 @@ fn config(options: &InitOptions) -> Result<Config, InitError> {
             passphrase_file: options.passphrase_file.clone().unwrap_or_else(|| "keys/node.pass".into()),
         },
         ledger: LedgerOptions::default(),
+        witness: WitnessOptions::default(),
         buckets: Vec::new(),
         limits: Limits::default(),
         space: None,

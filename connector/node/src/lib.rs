@@ -42,6 +42,7 @@ mod signaling;
 mod store;
 mod twin;
 mod whole;
+mod witness;
 
 pub use api_keys::{ApiKey, ApiKeyError, ApiRole, add_api_key, list_api_keys, remove_api_key};
 pub use config::{Config, ConfigError, Role, Space, Tls};

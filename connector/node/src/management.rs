@@ -9,6 +9,7 @@ pub mod exchange;
 pub mod ledger;
 pub mod shelf;
 pub mod v3;
+pub mod witness;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -35,6 +36,7 @@ use crate::identity::{Identity, bearer};
 use crate::metrics::Metrics;
 use crate::problem::Problem;
 use crate::signaling::Signaling;
+use crate::witness::WitnessDesk;
 
 /// The handles that the management API hands out to its parts.
 pub struct Parts {
@@ -58,6 +60,8 @@ pub struct Parts {
     pub metrics: Metrics,
     /// The wallet, and the issuer where the node is one.
     pub claims: Arc<claims::Desk>,
+    /// The witness, where the node is one.
+    pub witness: Option<Arc<WitnessDesk>>,
     /// The keys that callers present.
     pub api_keys: ApiKeys,
     /// Where events are posted.
@@ -85,6 +89,7 @@ pub fn router(parts: Parts) -> Router {
         let (transfers, agreements) = (Arc::clone(&parts.desk.transfers), parts.desk.agreements.clone());
         crate::signaling::router(Arc::new(Signaling { transfers, agreements }), parts.api_keys.clone())
     });
+    let public_url = parts.config.public.url.clone();
     let status = Arc::new(Status { config: parts.config, identity: parts.identity, ledger: Arc::clone(&parts.ledger) });
     let routes = Router::new()
         .route("/status", get(show_status).with_state(Arc::clone(&status)))
@@ -93,7 +98,8 @@ pub fn router(parts: Parts) -> Router {
         .merge(exchange::router(parts.desk))
         .merge(claims::router(parts.claims))
         .merge(ledger::router(parts.ledger))
-        .merge(audit::router(parts.auditor));
+        .merge(audit::router(parts.auditor))
+        .merge(witness::router(parts.witness.map(|desk| (desk, public_url))));
     let routes = routes.layer(middleware::from_fn(crate::whole::carried_through));
     guarded(routes, parts.api_keys.clone())
         .merge(v3::router(Arc::new(v3), parts.api_keys))
@@ -129,11 +135,10 @@ async fn show_spaces(State(status): State<Arc<Status>>) -> Json<Value> {
             space.trust_roots.iter().map(|root| serde_json::json!({ "did": root.did, "keys": root.keys })).collect();
         let witnesses = space.witnesses.as_ref();
         let mut idle = Vec::new();
-        idle.extend(witnesses.map(|_| "witnesses"));
         idle.extend((!space.catalogue_peers.is_empty()).then_some("catalogue_peers"));
         serde_json::json!({
             "name": space.name, "require": types(&space.require), "accept": types(&space.accept), "trust_roots": roots,
-            "witnesses": witnesses.map(|all| serde_json::json!({ "quorum": all.quorum, "keys": all.keys })),
+            "witnesses": witnesses.map(|all| all.policy.as_str()),
             "catalogue_peers": space.catalogue_peers, "not_used_yet": idle,
         })
     };

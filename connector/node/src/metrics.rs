@@ -65,6 +65,7 @@ impl Collector for Acknowledgements {
         let levels = [
             ("ledger_durable", "From append to durable", &latencies.durable),
             ("ledger_included", "From append to a signed checkpoint over it", &latencies.included),
+            ("ledger_witnessed", "From append to a checkpoint over it that a quorum cosigned", &latencies.witnessed),
         ];
         for (name, help, latency) in levels {
             let counts = latency.counts();

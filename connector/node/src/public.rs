@@ -54,6 +54,8 @@ impl Log {
 fn log(ledger: Arc<Ledger>, served: fn(&Ledger) -> Option<&Served>) -> Router {
     Router::new()
         .route("/checkpoint", get(checkpoint))
+        .route("/witnessed", get(witnessed))
+        .route("/heads/{digest}", get(head))
         .route("/vkey", get(vkey))
         .route("/vkeys", get(vkeys))
         .route("/tile/{*path}", get(tile))
@@ -67,6 +69,24 @@ async fn checkpoint(State(log): State<Log>) -> Response {
         Some(Ok(signed)) => ([TEXT, (header::CACHE_CONTROL, "no-cache")], signed.bytes().to_vec()).into_response(),
         Some(Err(error)) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()).into_response(),
         None => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+/// The newest checkpoint that a quorum of witnesses has cosigned.
+async fn witnessed(State(log): State<Log>) -> Response {
+    match log.get().and_then(Served::witnessed_head) {
+        Some(head) => ([TEXT, (header::CACHE_CONTROL, "no-cache")], head.bytes().to_vec()).into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+/// A cosigned head that an entry states by its SHA-256 in hex.
+async fn head(State(log): State<Log>, Path(digest): Path<String>) -> Response {
+    let is_name = digest.len() == 64 && digest.bytes().all(|b| b.is_ascii_hexdigit());
+    let Some(served) = log.get().filter(|_| is_name) else { return StatusCode::NOT_FOUND.into_response() };
+    match tokio::fs::read(served.path().join("heads").join(digest)).await {
+        Ok(bytes) => ([TEXT, (header::CACHE_CONTROL, FOREVER)], bytes).into_response(),
+        Err(_) => StatusCode::NOT_FOUND.into_response(),
     }
 }
 

@@ -14,7 +14,7 @@ use shuyu_data_plane::{
 };
 use shuyu_ledger::{Ledger, LedgerKeys, OpenError};
 use shuyu_resolver::{DidResolver, Http, HttpOptions};
-use shuyu_tlog::{NoteSigner, ParseVkeyError};
+use shuyu_tlog::{NoteSigner, ParseVkeyError, WitnessPolicy, WitnessSigner};
 use tokio::net::TcpListener;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -49,6 +49,7 @@ use crate::peers::Peers;
 use crate::receipts::Receipts;
 use crate::store::{Store, StoreError};
 use crate::twin::TwinBinder;
+use crate::witness::{Cosigning, Quorums, WitnessDesk, router as witness_router};
 use crate::{clock, dsp_server, management, public, whole};
 
 /// How long open requests may take to end after a stop was asked for.
@@ -144,6 +145,7 @@ struct Node {
     pull: Pull,
     doorkeeper: Doorkeeper,
     twin: TwinBinder,
+    cosigning: Cosigning,
     tls: Option<RustlsConfig>,
     tls_pem: Option<TlsPem>,
 }
@@ -168,6 +170,7 @@ impl Node {
             tracing::info!(recovered, "evidence of the last run completed");
         }
         let twin = TwinBinder::new(Arc::clone(&ledger), evidence.clone(), Arc::clone(&identity));
+        let quorums = quorums(dir, &config)?;
         // After what the old key signed, and before anything the new one signs.
         evidence.record_successions().await?;
         let http = Http::new(HttpOptions {
@@ -177,6 +180,16 @@ impl Node {
             ..HttpOptions::default()
         })
         .map_err(|error| RunError::Http(error.to_string()))?;
+        let heads_every = Duration::from_secs(config.ledger.heads_every_s.map_or(600, u64::from));
+        let cosigning = Cosigning::new(
+            Arc::clone(&ledger),
+            evidence.clone(),
+            Arc::clone(&identity),
+            http.clone(),
+            quorums,
+            heads_every,
+        );
+        let witness = witness_desk(dir, &config, &identity, &store)?;
         let resolver = Arc::new(DidResolver::new(http.clone()));
         let peers = Arc::new(Peers::new(Arc::clone(&identity), http.clone(), Arc::clone(&resolver)));
         let spaces = Arc::new(Spaces::new(
@@ -228,7 +241,8 @@ impl Node {
         );
         let engine = engine(dir, &config)?;
         let metrics = Metrics::new(Arc::clone(&ledger));
-        let auditor = Auditor::new(dir, store.clone(), Arc::clone(&peers), Arc::clone(&resolver));
+        let auditor = Auditor::new(dir, store.clone(), Arc::clone(&peers), Arc::clone(&resolver), witness.clone())
+            .map_err(|problem| RunError::Recover(problem.detail))?;
         let dsp = dsp_server::router(Arc::new(dsp_server::Dsp {
             doorkeeper: doorkeeper.clone(),
             spaces,
@@ -256,6 +270,10 @@ impl Node {
                     .layer(middleware::from_fn(whole::read)),
             )
             .merge(data.layer(tower::limit::GlobalConcurrencyLimitLayer::new(config.limits.max_requests)));
+        let public = match &witness {
+            Some(witness) => public.merge(witness_router(Arc::clone(witness))),
+            None => public,
+        };
         let desk = Arc::new(management::exchange::Desk {
             negotiations: Arc::clone(&negotiations),
             transfers: Arc::clone(&transfers),
@@ -276,6 +294,7 @@ impl Node {
             holdings,
             ledger: Arc::clone(&ledger),
             auditor: Arc::new(auditor),
+            witness,
             engine: Arc::clone(&engine),
             metrics,
             claims: claims.desk,
@@ -305,7 +324,7 @@ impl Node {
             tools.tasks.spawn(async move { issuer.keep_up().await });
         }
         let management = management.merge(token_router(claims.tokens));
-        Ok(Self { config, tools, public, management, gate, engine, pull, doorkeeper, twin, tls, tls_pem })
+        Ok(Self { config, tools, public, management, gate, engine, pull, doorkeeper, twin, cosigning, tls, tls_pem })
     }
 
     async fn serve(self) -> Result<(), RunError> {
@@ -327,7 +346,9 @@ impl Node {
         servers.spawn(async move { server_ended("management", management.await) });
         servers.spawn(async move { server_ended("flight", flight.await.map_err(|error| error.to_string())) });
         let twin = self.twin.run(stop.clone());
-        let housekeeping = tokio::spawn(async move { tokio::join!(housekeeping, twin) });
+        // After what an earlier run left was completed: what is cosigned then is all that was promised.
+        let cosigning = self.cosigning.run(stop.clone());
+        let housekeeping = tokio::spawn(async move { tokio::join!(housekeeping, twin, cosigning) });
         // The first server that ends, by itself or because a stop was asked for, ends the others.
         let mut result = first(servers.join_next().await);
         stop.cancel();
@@ -395,6 +416,9 @@ impl Claims {
 fn ledger_keys(origin: &str, identity: &Identity, config: &Config) -> Result<LedgerKeys, RunError> {
     let bad = |error: ParseVkeyError| RunError::Recover(format!("`{origin}` cannot name a ledger: {error}"));
     let mut keys = LedgerKeys::from(NoteSigner::new(origin, Arc::clone(&identity.ledger_key)).map_err(bad)?);
+    if let Some(promise_s) = config.ledger.promise_s {
+        keys = keys.promising_within(Duration::from_secs(promise_s.into()));
+    }
     if let Some(sm2) = identity.sm2_key() {
         keys = keys.with_sm2(Arc::clone(sm2)).map_err(bad)?;
     }
@@ -407,11 +431,50 @@ fn ledger_keys(origin: &str, identity: &Identity, config: &Config) -> Result<Led
     }
 }
 
+/// Who must cosign the ledger: the witnesses of every space, and those of the node's own policy.
+fn quorums(dir: &Path, config: &Config) -> Result<Quorums, RunError> {
+    let mut policies = Vec::new();
+    for space in config.all_spaces() {
+        let bad = |source| ConfigError::Space { at: space.name.clone(), source };
+        policies.extend(space.witness_policy().map_err(bad)?);
+    }
+    if let Some(file) = &config.ledger.witness_policy {
+        let bad = |reason: String| ConfigError::Value { key: "ledger.witness-policy", reason };
+        let text = read(&dir.join(file))?;
+        policies.push(WitnessPolicy::parse(text.as_bytes()).map_err(|error| bad(error.to_string()))?);
+    }
+    Ok(Quorums::new(policies)?)
+}
+
+/// The witness, where the node is one. It signs with the ledger's key, under a name of its own.
+fn witness_desk(
+    dir: &Path,
+    config: &Config,
+    identity: &Identity,
+    store: &Store,
+) -> Result<Option<Arc<WitnessDesk>>, RunError> {
+    if !config.has(Role::Witness) {
+        return Ok(None);
+    }
+    let name = format!("{}/witness", bare_url(config));
+    let bad = |error: ParseVkeyError| RunError::Recover(format!("`{name}` cannot name a witness: {error}"));
+    let signer = WitnessSigner::new(&name, Arc::clone(&identity.ledger_key)).map_err(bad)?;
+    let high_water = config.witness.high_water.clone().unwrap_or_else(|| "witness-high-water".into());
+    let desk = WitnessDesk::open(signer, store.clone(), dir.join(high_water));
+    let desk = desk.map_err(|error| RunError::Recover(management::chain(&error)))?;
+    config.witness.keys()?.into_iter().for_each(|key| desk.know_key(key));
+    Ok(Some(Arc::new(desk)))
+}
+
 /// The ledger's origin: the public address without its scheme (C2SP tlog-checkpoint asks for a schema-less URL).
 pub fn origin(config: &Config) -> String {
+    format!("{}/ledger", bare_url(config))
+}
+
+/// The public address without its scheme.
+fn bare_url(config: &Config) -> &str {
     let url = config.public.url.trim_end_matches('/');
-    let bare = url.split_once("://").map_or(url, |(_, rest)| rest);
-    format!("{bare}/ledger")
+    url.split_once("://").map_or(url, |(_, rest)| rest)
 }
 
 fn engine(dir: &Path, config: &Config) -> Result<Arc<Engine>, RunError> {

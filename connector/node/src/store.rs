@@ -82,10 +82,12 @@ pub enum Table {
     DataPlanes,
     /// What foreign data planes were told about our transfers, by transfer id.
     Leads,
+    /// What this node cosigned of other nodes' ledgers, and how often.
+    Witness,
 }
 
 impl Table {
-    const ALL: [Self; 34] = [
+    const ALL: [Self; 35] = [
         Self::Assets,
         Self::Policies,
         Self::Offers,
@@ -120,6 +122,7 @@ impl Table {
         Self::Flows,
         Self::DataPlanes,
         Self::Leads,
+        Self::Witness,
     ];
 
     fn name(self) -> &'static str {
@@ -158,6 +161,7 @@ impl Table {
             Self::Flows => "flows.v1",
             Self::DataPlanes => "data-planes.v1",
             Self::Leads => "leads.v1",
+            Self::Witness => "witness.v1",
         }
     }
 }

@@ -16,4 +16,4 @@ pub use bundle::{
 };
 pub use compare::{Difference, Finding, Party, ProcessReport, Report, compare};
 pub use entry::{ENTRY_TYPE, MAX_ENTRY_BYTES, OpenError, SignError, open, peek, sign};
-pub use statement::{Act, ParseStatementError, Statement};
+pub use statement::{Act, ParseStatementError, Statement, WITNESSED_HEAD};

@@ -23,6 +23,11 @@ pub const MAX_COMMITMENTS: usize = 32;
 /// Largest sequence number: what a JSON number holds exactly (I-JSON, RFC 7493 section 2.2).
 pub const MAX_SEQ: u64 = (1 << 53) - 1;
 
+/// The kind of the statement that a node makes of its own newest head that witnesses have cosigned. `event` is the SHA-256
+/// of the cosigned note, which stands beside the log at `heads/<hex>`, and `commit.root` its root. Nobody knew the
+/// witnesses' signatures before they were given, so every entry behind the statement was written after them.
+pub const WITNESSED_HEAD: &str = "ledger.witnessed-head";
+
 /// What a node did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Act {

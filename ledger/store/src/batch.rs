@@ -27,6 +27,7 @@ pub(crate) struct Waiting {
     pub reply: Reply,
     pub place: Appended,
     pub since: Instant,
+    pub wants_promise: bool,
 }
 
 /// Entries that become durable together.
@@ -39,6 +40,8 @@ pub(crate) struct Batch {
     frame: Vec<u8>,
     /// Identity and process of each entry.
     pub names: Vec<([u8; 32], String)>,
+    /// Leaf hash of each entry.
+    pub leaves: Vec<Hash>,
     /// Those who repeated an entry too.
     pub waiting: Vec<Waiting>,
 }
@@ -52,6 +55,7 @@ impl Batch {
             trees: trees.clone(),
             frame: begin_frame(trees.twin.is_some()),
             names: Vec::new(),
+            leaves: Vec::new(),
             waiting: Vec::new(),
         }
     }
@@ -61,7 +65,8 @@ impl Batch {
             write_item(&mut self.frame, &request.item);
             self.names.push((request.item.dedup, request.item.process));
         }
-        self.waiting.push(Waiting { reply: request.reply, place, since: request.since });
+        let Request { since, reply, wants_promise, .. } = request;
+        self.waiting.push(Waiting { reply, place, since, wants_promise });
     }
 
     /// Index of its first entry.

@@ -6,10 +6,13 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender};
 use std::time::Instant;
 
+use shuyu_tlog::Hash;
+
 use crate::batch::{Batch, Queue, Trees, Waiting};
 use crate::index::SharedIndex;
 use crate::latency::Latency;
 use crate::ledger::AppendError;
+use crate::promise::Promiser;
 use crate::segment::{Place, Writer};
 
 /// Most durable batches that wait for the finisher, and for the indexer; then the disk waits, and with it the callers.
@@ -36,6 +39,9 @@ pub(crate) struct Written {
 pub(crate) struct Finished {
     waiting: Vec<Waiting>,
     written: Option<Written>,
+    /// Index of the first entry, and the leaf hash of each.
+    first: u64,
+    leaves: Vec<Hash>,
     /// Entries that are durable now.
     durable: u64,
     error: Option<Arc<io::Error>>,
@@ -81,7 +87,7 @@ impl Committer {
     fn finish(&mut self, batch: Batch, place: Option<Place>, error: Option<Arc<io::Error>>) {
         let durable = self.trees.log.size();
         self.index.set_durable(durable);
-        let (first, names) = (batch.first(), batch.names);
+        let (first, names, leaves) = (batch.first(), batch.names, batch.leaves);
         let written = place.map(|place| Written { first, place, names });
         if written.is_some() {
             let since = batch.waiting.iter().map(|one| one.since).min().unwrap_or_else(Instant::now);
@@ -92,12 +98,13 @@ impl Committer {
             }
         }
         // The finisher lives as long as this end of its queue.
-        let _ = self.finished.send(Finished { waiting: batch.waiting, written, durable, error });
+        let _ = self.finished.send(Finished { waiting: batch.waiting, written, first, leaves, durable, error });
     }
 }
 
 pub(crate) struct Finisher {
     pub latency: Arc<Latency>,
+    pub promiser: Arc<Promiser>,
     pub written: SyncSender<Written>,
 }
 
@@ -119,11 +126,17 @@ impl Finisher {
 
     fn finish(&self, batch: Finished) {
         let now = Instant::now();
-        for Waiting { reply, place, since } in batch.waiting {
+        // What is durable may be promised; one signature covers the batch.
+        let is_wanted = batch.written.is_some() && batch.waiting.iter().any(|one| one.wants_promise);
+        let promise = is_wanted.then(|| self.promiser.sign(batch.first, &batch.leaves)).flatten();
+        for Waiting { reply, place, since, wants_promise } in batch.waiting {
             // A repeat of an entry that was durable before does not depend on this batch.
             let outcome = match &batch.error {
                 Some(source) if batch.durable <= place.index => Err(AppendError::Write { source: Arc::clone(source) }),
-                Some(_) | None => Ok(place),
+                Some(_) | None => {
+                    let promise = promise.as_ref().filter(|_| wants_promise);
+                    Ok((place, promise.and_then(|promise| promise.proof(place.index))))
+                }
             };
             if outcome.is_ok() {
                 self.latency.observe(now.saturating_duration_since(since), 1);

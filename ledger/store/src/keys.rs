@@ -1,10 +1,13 @@
 //! The keys a ledger signs its checkpoints with.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use shuyu_base::HashKind;
 use shuyu_base::keys::SecretKey;
 use shuyu_tlog::{NoteSigner, ParseVkeyError, SignatureKind, Vkey};
+
+use crate::promise::{PROMISE_DELAY, Promiser};
 
 /// What follows the log's origin in the origin of its SM3 twin.
 pub const TWIN_SUFFIX: &str = "-sm3";
@@ -15,12 +18,13 @@ pub struct LedgerKeys {
     /// Invariant: at least one, the Ed25519 key first; all sign SHA-256 trees under one name.
     log: Vec<NoteSigner>,
     twin: Option<NoteSigner>,
+    promise_delay: Duration,
 }
 
 impl From<NoteSigner> for LedgerKeys {
     /// One Ed25519 key, whose name is the log's origin.
     fn from(signer: NoteSigner) -> Self {
-        Self { log: vec![signer], twin: None }
+        Self { log: vec![signer], twin: None, promise_delay: PROMISE_DELAY }
     }
 }
 
@@ -44,6 +48,18 @@ impl LedgerKeys {
         let name = format!("{}{TWIN_SUFFIX}", self.origin());
         self.twin = Some(NoteSigner::of_kind(&name, SignatureKind::Sm2(HashKind::Sm3), key)?);
         Ok(self)
+    }
+
+    /// Promises durable entries a checkpoint within `delay` instead of [`PROMISE_DELAY`].
+    #[must_use]
+    pub fn promising_within(mut self, delay: Duration) -> Self {
+        self.promise_delay = delay;
+        self
+    }
+
+    /// Who signs promises: the Ed25519 key.
+    pub(crate) fn promiser(&self) -> Option<Promiser> {
+        Some(Promiser { signer: self.log.first()?.clone(), within: self.promise_delay })
     }
 
     /// The log's origin.

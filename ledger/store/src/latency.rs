@@ -42,6 +42,8 @@ pub struct Latencies {
     pub durable: std::sync::Arc<Latency>,
     /// Until a signed checkpoint covered it. Counted for whole batches by their oldest entry.
     pub included: std::sync::Arc<Latency>,
+    /// Until a quorum of witnesses had cosigned such a checkpoint. Counted likewise; nothing where there are no witnesses.
+    pub witnessed: std::sync::Arc<Latency>,
 }
 
 #[cfg(test)]

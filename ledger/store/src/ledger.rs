@@ -4,11 +4,11 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use shuyu_tlog::{InclusionProof, MAX_ENTRY_BYTES, SignedCheckpoint, Vkey};
+use shuyu_tlog::{InclusionProof, LogPolicy, MAX_ENTRY_BYTES, PromiseProof, SignedCheckpoint, Vkey, leaf_hash};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::batch::{Queue, Trees};
@@ -18,11 +18,13 @@ use crate::frame::{Item, MAX_PROCESS_BYTES};
 use crate::index::SharedIndex;
 use crate::keys::{LedgerKeys, vkeys};
 use crate::latency::{Latencies, Latency};
-use crate::publish::{Lane, Publisher};
+use crate::promise::Promiser;
+use crate::publish::{KIND, Lane, Publisher};
 use crate::recover::{self, OpenError, RecoveredLog};
 use crate::segment::{Cursor, CursorError};
-use crate::sequence::{Recent, Request, Sequencer};
-use crate::served::Served;
+use crate::sequence::{Answer, Recent, Request, Sequencer};
+use crate::served::{Served, Shown};
+use crate::witnessed::Witnessed;
 
 /// Most appends waiting; further callers wait for a place in the queue.
 pub const MAX_QUEUED: usize = 16_384;
@@ -198,6 +200,7 @@ pub struct Ledger {
     requests: Option<mpsc::Sender<Request>>,
     index: Arc<SharedIndex>,
     latencies: Latencies,
+    promiser: Arc<Promiser>,
     threads: Vec<JoinHandle<()>>,
     /// Held until everything else is gone.
     _lock: File,
@@ -225,11 +228,12 @@ impl Ledger {
         let mut opening = Opening { paths: &paths, size, committed: Vec::new(), threads: Vec::new() };
         let mut trees = Trees { log: recovered.log.tree.clone(), twin: None };
         let latency = Arc::clone(&latencies.included);
-        let log = opening.publish(Lane::Log, keys.log().to_vec(), recovered.log, latency)?;
+        let witnessed = witnessed(&paths.log, &keys, &latencies)?;
+        let log = opening.publish(Lane::Log, keys.log().to_vec(), recovered.log, latency, Some(witnessed))?;
         let mut twin = None;
         if let (Some(signer), Some(found)) = (keys.twin(), recovered.twin) {
             trees.twin = Some(found.tree.clone());
-            twin = Some(opening.publish(Lane::Twin, vec![signer.clone()], found, Arc::default())?);
+            twin = Some(opening.publish(Lane::Twin, vec![signer.clone()], found, Arc::default(), None)?);
         }
         let (requests, incoming) = mpsc::channel(MAX_QUEUED);
         let queue = Arc::new(Queue::default());
@@ -246,7 +250,10 @@ impl Ledger {
         let committer =
             Committer { writer: recovered.writer, trees, queue, index: Arc::clone(&index), committed, finished };
         let (written, unindexed) = std::sync::mpsc::sync_channel(MAX_UNFINISHED);
-        let finisher = Finisher { latency: Arc::clone(&latencies.durable), written };
+        let origin = || OpenError::Origin { origin: keys.origin().to_owned() };
+        let promiser = Arc::new(keys.promiser().ok_or_else(origin)?);
+        let latency = Arc::clone(&latencies.durable);
+        let finisher = Finisher { latency, promiser: Arc::clone(&promiser), written };
         let indexed = Arc::clone(&index);
         opening.start("ledger-sequence", move || sequencer.run(incoming))?;
         opening.start("ledger-commit", move || committer.run())?;
@@ -254,7 +261,7 @@ impl Ledger {
         opening.start("ledger-index", move || run_indexer(&indexed, &unindexed))?;
         // Each thread ends when the one before it does; the publishers when the committer does.
         let threads = opening.threads;
-        Ok(Self { paths, log, twin, requests: Some(requests), index, latencies, threads, _lock: lock })
+        Ok(Self { paths, log, twin, requests: Some(requests), index, latencies, promiser, threads, _lock: lock })
     }
 
     /// Adds an entry; returns once it would survive a power cut. An entry whose identity is there already is not added
@@ -265,6 +272,27 @@ impl Ledger {
     /// # Errors
     /// [`AppendError`]; then nothing of the entry is in the log.
     pub async fn append(&self, append: Append) -> Result<Appended, AppendError> {
+        self.enqueue(append, false).await.map(|(appended, _)| appended)
+    }
+
+    /// As [`Self::append`], with the log's signed promise that a checkpoint will cover the entry. One signature covers
+    /// all entries of a batch. Of an entry that was there before, that one is promised, whatever its bytes.
+    ///
+    /// # Errors
+    /// [`AppendError`]; [`AppendError::Index`] also when an entry that was there before cannot be read.
+    pub async fn append_promised(&self, append: Append) -> Result<(Appended, PromiseProof), AppendError> {
+        let (appended, promise) = self.enqueue(append, true).await?;
+        if let Some(promise) = promise {
+            return Ok((appended, promise));
+        }
+        let failed = |detail: String| AppendError::Index { detail };
+        let entry = self.entry(appended.index).map_err(|error| failed(error.to_string()))?;
+        let signed = self.promiser.sign(appended.index, &[leaf_hash(KIND, &entry)]);
+        let proof = signed.and_then(|signed| signed.proof(appended.index));
+        Ok((appended, proof.ok_or_else(|| failed("promise could not be signed".to_owned()))?))
+    }
+
+    async fn enqueue(&self, append: Append, wants_promise: bool) -> Result<Answer, AppendError> {
         if MAX_ENTRY_BYTES < append.bytes.len() {
             return Err(AppendError::EntryTooLarge { len_bytes: append.bytes.len() });
         }
@@ -275,7 +303,7 @@ impl Ledger {
         let (reply, answer) = oneshot::channel();
         let item = Item { dedup: append.dedup, process: append.process.unwrap_or_default(), bytes: append.bytes };
         let requests = self.requests.as_ref().ok_or(AppendError::Closed)?;
-        requests.send(Request { item, since, reply }).await.map_err(|_| AppendError::Closed)?;
+        requests.send(Request { item, since, reply, wants_promise }).await.map_err(|_| AppendError::Closed)?;
         answer.await.map_err(|_| AppendError::Closed)?
     }
 
@@ -293,6 +321,14 @@ impl Ledger {
     /// [`ReadError::Halted`] when there will be none.
     pub async fn included(&self, index: u64) -> Result<Arc<SignedCheckpoint>, ReadError> {
         self.log.included(index).await
+    }
+
+    /// As [`Served::witnessed`] of the log itself.
+    ///
+    /// # Errors
+    /// [`ReadError::Halted`] when the ledger is closed.
+    pub async fn witnessed(&self, index: u64) -> Result<Arc<SignedCheckpoint>, ReadError> {
+        self.log.witnessed(index).await
     }
 
     /// The published entries with these indexes, at most [`MAX_READ_ENTRIES`] of them; the range is cut at the end of
@@ -416,13 +452,18 @@ impl Opening<'_> {
         signers: Vec<shuyu_tlog::NoteSigner>,
         found: RecoveredLog,
         latency: Arc<Latency>,
+        witnessed: Option<Arc<Witnessed>>,
     ) -> Result<Served, OpenError> {
         let (news, published) = watch::channel(Err("nothing published".to_owned()));
         let paths = lane.paths(self.paths).clone();
-        let served = Served::new(lane.tree_hash(), paths.tlog.clone(), vkeys(&signers), published);
+        let serving = Arc::<Mutex<()>>::default();
+        let shown = Shown { news: news.clone(), serving: Arc::clone(&serving), witnessed: witnessed.clone() };
+        let served = Served::new(lane.tree_hash(), paths.tlog.clone(), vkeys(&signers), published, shown);
         let segments = self.paths.segments.clone();
         let progress = found.progress;
-        let mut publisher = Publisher { lane, segments, paths, signers, progress, published: news, latency };
+        let published = news;
+        let mut publisher =
+            Publisher { lane, segments, paths, signers, progress, published, latency, serving, witnessed };
         match found.head {
             Some(head) if publisher.is_current(&head, self.size) => {
                 drop(publisher.published.send_replace(Ok(Arc::new(head))));
@@ -458,6 +499,15 @@ impl std::fmt::Debug for Ledger {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Ledger({})", self.vkey().name())
     }
+}
+
+/// The cosigned checkpoint that the last run left, unless it is not one of this log.
+fn witnessed(paths: &LogPaths, keys: &LedgerKeys, latencies: &Latencies) -> Result<Arc<Witnessed>, OpenError> {
+    let path = Witnessed::file(paths);
+    let kept = disk::read_if_there(&path).map_err(|source| OpenError::Io { path, source })?;
+    let key = keys.log().first().map(|signer| LogPolicy::of(signer.vkey().clone()));
+    let head = kept.zip(key).and_then(|(bytes, key)| SignedCheckpoint::open_with(&bytes, &key).ok());
+    Ok(Arc::new(Witnessed::new(paths, head.map(Arc::new), Arc::clone(&latencies.witnessed))))
 }
 
 /// Takes the directory for this process; the kernel releases it when the file is closed, also after a crash.

@@ -13,6 +13,7 @@
 //! segments/<first index>     batches, each framed with CRC32C and the roots before and after it: the truth
 //! high-water                 the last checkpoint that was signed, kept apart from the served one
 //! tlog/checkpoint, tlog/tile the served log (tlog-tiles)
+//! tlog/witnessed             the newest checkpoint with the cosignatures of a quorum, if there are witnesses
 //! tlog-sm3/, high-water-sm3  the same for the SM3 twin, if there is one
 //! index/                     RocksDB: identities, processes, places of batches; rebuilt when lost or behind
 //! ```
@@ -26,6 +27,7 @@
 //! forgetting: the ledger refuses to open and says what to do.
 
 mod batch;
+mod clock;
 mod commit;
 mod disk;
 mod frame;
@@ -33,18 +35,21 @@ mod index;
 mod keys;
 mod latency;
 mod ledger;
+mod promise;
 mod publish;
 mod recover;
 mod segment;
 mod sequence;
 mod served;
 mod verify;
+mod witnessed;
 
 pub use frame::{Frame, FrameError, Item, MAX_FRAME_BYTES, MAX_PROCESS_BYTES, read_frame};
 pub use keys::{LedgerKeys, TWIN_SUFFIX};
 pub use latency::{LATENCY_BOUNDS_MS, Latencies, Latency};
 pub use ledger::{Append, AppendError, Appended, Ledger, MAX_QUEUED, MAX_READ_ENTRIES, PublishError, ReadError};
+pub use promise::PROMISE_DELAY;
 pub use recover::OpenError;
-pub use served::Served;
+pub use served::{Served, ShowError};
 pub use shuyu_tlog::MAX_ENTRY_BYTES;
 pub use verify::{LogReport, VerifyError, verify_dir, verify_twin_dir};

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use shuyu_base::HashKind;
@@ -23,6 +23,7 @@ use crate::keys::vkeys;
 use crate::latency::Latency;
 use crate::ledger::{LogPaths, Paths, PublishError};
 use crate::segment::{Cursor, CursorError, Place};
+use crate::witnessed::Witnessed;
 
 /// tlog-tiles fixes SHA-256.
 pub(crate) const KIND: HashKind = HashKind::Sha256;
@@ -95,6 +96,10 @@ pub(crate) struct Publisher {
     pub progress: Progress,
     pub published: watch::Sender<Published>,
     pub latency: Arc<Latency>,
+    /// Held while the served checkpoint is exchanged: cosignatures come from elsewhere.
+    pub serving: Arc<Mutex<()>>,
+    /// Where witnesses are waited for.
+    pub witnessed: Option<Arc<Witnessed>>,
 }
 
 impl Publisher {
@@ -113,6 +118,9 @@ impl Publisher {
             };
             match news {
                 Ok(batch) => {
+                    if let Some(witnessed) = &self.witnessed {
+                        witnessed.wait(batch);
+                    }
                     waiting.push(batch);
                     continue;
                 }
@@ -145,9 +153,11 @@ impl Publisher {
     /// nothing to publish.
     pub fn is_current(&self, head: &SignedCheckpoint, size: u64) -> bool {
         let is_signed = Note::parse(head.bytes()).is_ok_and(|note| note.verify_all(&vkeys(&self.signers)).is_ok());
-        let served = fs::read(self.paths.tlog.join("checkpoint"));
+        // Cosignatures may stand under the served one.
+        let served = fs::read(self.paths.tlog.join("checkpoint")).ok().and_then(|bytes| Note::parse(&bytes).ok());
+        let is_served = served.is_some_and(|note| head.bytes().starts_with(note.text().as_bytes()));
         let is_loaded = self.progress.tree.tree().size() == size;
-        is_signed && is_loaded && head.checkpoint().size == size && served.is_ok_and(|bytes| bytes == head.bytes())
+        is_signed && is_loaded && head.checkpoint().size == size && is_served
     }
 
     /// Brings the served log to `size`, signs it, and serves the checkpoint.
@@ -208,6 +218,7 @@ impl Publisher {
         let write = |path: &Path| disk::replace(path, signed.bytes()).map_err(|source| io_error(path, source));
         // Kept before it is shown: never shorter than what anyone has seen.
         write(&self.paths.high_water)?;
+        let _serving = self.serving.lock().unwrap_or_else(PoisonError::into_inner);
         write(&self.paths.tlog.join("checkpoint"))?;
         drop(self.published.send_replace(Ok(Arc::new(signed))));
         Ok(())
@@ -328,7 +339,8 @@ mod tests {
         let signers = vec![NoteSigner::new("a", key).unwrap()];
         let (segments, paths, progress) = (paths.segments, paths.log, Progress::start(KIND));
         let latency = Arc::default();
-        Publisher { lane: Lane::Log, segments, paths, signers, progress, published, latency }
+        let (serving, witnessed) = (Arc::default(), None);
+        Publisher { lane: Lane::Log, segments, paths, signers, progress, published, latency, serving, witnessed }
     }
 
     fn root() -> Hash {

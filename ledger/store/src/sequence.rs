@@ -8,7 +8,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::time::Instant;
 
-use shuyu_tlog::{Tree, leaf_hash};
+use shuyu_tlog::{Hash, PromiseProof, Tree, leaf_hash};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::batch::{Batch, Queue, Room, Trees};
@@ -26,13 +26,17 @@ const MAX_CHUNK: usize = 512;
 const MAX_CHUNK_BYTES: usize = 4 * 1024 * 1024;
 
 /// Where the answer to an append goes. The caller may have gone away; its entry is in the log all the same.
-pub(crate) type Reply = oneshot::Sender<Result<Appended, AppendError>>;
+pub(crate) type Reply = oneshot::Sender<Result<Answer, AppendError>>;
+
+/// Where an entry is, with the promise about it where one was wanted and the batch was its first.
+pub(crate) type Answer = (Appended, Option<PromiseProof>);
 
 /// An append on its way to the sequencer.
 pub(crate) struct Request {
     pub item: Item,
     pub since: Instant,
     pub reply: Reply,
+    pub wants_promise: bool,
 }
 
 pub(crate) struct Sequencer {
@@ -118,7 +122,7 @@ impl Sequencer {
                 Ok(places) => places,
                 Err(error) => return chunk.into_iter().for_each(|one| drop(one.reply.send(Err(error.clone())))),
             };
-            let trees = self.grown(&chunk, &places);
+            let (trees, leaves) = self.grown(&chunk, &places);
             let queue = Arc::clone(&self.queue);
             match queue.room() {
                 Room::Rewound(durable) => {
@@ -134,6 +138,7 @@ impl Sequencer {
                         }
                         batch.add(request, place);
                     }
+                    batch.leaves.extend(leaves);
                     batch.trees = trees.clone();
                     self.trees = trees;
                     return;
@@ -171,22 +176,25 @@ impl Sequencer {
         Ok(places)
     }
 
-    /// The trees with the new entries of the chunk.
-    fn grown(&self, chunk: &[Request], places: &[Appended]) -> Trees {
+    /// The trees with the new entries of the chunk, and their leaf hashes.
+    fn grown(&self, chunk: &[Request], places: &[Appended]) -> (Trees, Vec<Hash>) {
         let mut trees = self.trees.clone();
+        let mut leaves = Vec::with_capacity(chunk.len());
         for (request, _) in chunk.iter().zip(places).filter(|(_, place)| !place.duplicate) {
-            trees.log.push(leaf_hash(KIND, &request.item.bytes));
+            let leaf = leaf_hash(KIND, &request.item.bytes);
+            trees.log.push(leaf);
+            leaves.push(leaf);
             if let Some(twin) = &mut trees.twin {
                 twin.push(leaf_hash(twin.kind(), &request.item.bytes));
             }
         }
-        trees
+        (trees, leaves)
     }
 }
 
 /// The sizes of both trees are one.
 impl Trees {
-    pub fn twin_root(&self) -> Option<shuyu_tlog::Hash> {
+    pub fn twin_root(&self) -> Option<Hash> {
         self.twin.as_ref().map(Tree::root)
     }
 }

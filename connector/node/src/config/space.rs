@@ -9,7 +9,7 @@ use shuyu_base::Did;
 use shuyu_base::keys::PublicKey;
 use shuyu_credentials::verdict::{Demand, Requirement};
 use shuyu_credentials::{CredentialType, DidDocument};
-use shuyu_tlog::Vkey;
+use shuyu_tlog::WitnessPolicy;
 
 use super::ConfigError;
 
@@ -20,8 +20,6 @@ pub const MAX_ISSUERS: usize = 64;
 /// Most issuers whose keys are named, and most keys of one.
 pub const MAX_ROOTS: usize = 64;
 const MAX_KEYS: usize = 8;
-/// Most witnesses of a space.
-pub const MAX_WITNESSES: usize = 64;
 /// Most catalogue peers of a space.
 pub const MAX_PEERS: usize = 64;
 /// Longest name of a space, in bytes.
@@ -46,7 +44,7 @@ pub struct Space {
     /// DID document says at the time.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub trust_roots: Vec<TrustRoot>,
-    /// Who cosigns the ledgers of the members. Kept for witnessing, which this version does not have.
+    /// Who cosigns the ledgers of the members. This node has its own cosigned by them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub witnesses: Option<Witnesses>,
 }
@@ -75,10 +73,9 @@ pub struct TrustRoot {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Witnesses {
-    /// How many of them must cosign; 1 to as many as there are.
-    pub quorum: usize,
-    /// Their keys as C2SP verifier keys, `name+hash+key`; 1 to 64, no two alike.
-    pub keys: Vec<String>,
+    /// Who they are, where they are reached, and how many must cosign: the text of a C2SP tlog-policy with
+    /// `witness <name> <vkey> <url>`, `group` and `quorum` lines. `log` lines have no meaning here.
+    pub policy: String,
 }
 
 /// A field of a description that cannot be used.
@@ -174,7 +171,7 @@ impl Space {
             }
         }
         let terms = SpaceTerms { name: self.name.clone(), roots: self.roots(&requirements)?, requirements };
-        self.check_witnesses()?;
+        self.witness_policy()?;
         at_most("catalogue-peers", self.catalogue_peers.len(), MAX_PEERS)?;
         for (at, peer) in self.catalogue_peers.iter().enumerate() {
             did(&format!("catalogue-peers[{at}]"), peer)?;
@@ -206,24 +203,16 @@ impl Space {
         Ok(roots)
     }
 
-    fn check_witnesses(&self) -> Result<(), FieldError> {
-        let Some(witnesses) = &self.witnesses else { return Ok(()) };
-        let mut known = Vec::new();
-        if !(1..=MAX_WITNESSES).contains(&witnesses.keys.len()) {
-            return bad("witnesses.keys", format!("must have 1 to {MAX_WITNESSES} entries"));
-        }
-        for (at, text) in witnesses.keys.iter().enumerate() {
-            let field = format!("witnesses.keys[{at}]");
-            let key: Vkey = text.parse().or_else(|error| bad(&field, format!("{error}")))?;
-            if known.contains(&key) {
-                return bad(&field, "is there already: one witness would count twice".to_owned());
-            }
-            known.push(key);
-        }
-        if !(1..=witnesses.keys.len()).contains(&witnesses.quorum) {
-            return bad("witnesses.quorum", format!("must be 1 to {}", witnesses.keys.len()));
-        }
-        Ok(())
+    /// The witness policy as a value, if the space has one.
+    ///
+    /// # Errors
+    /// [`FieldError`] for `witnesses.policy`.
+    pub fn witness_policy(&self) -> Result<Option<WitnessPolicy>, FieldError> {
+        let parse = |witnesses: &Witnesses| {
+            let policy = WitnessPolicy::parse(witnesses.policy.as_bytes());
+            policy.or_else(|error| bad("witnesses.policy", error.to_string()))
+        };
+        self.witnesses.as_ref().map(parse).transpose()
     }
 }
 
@@ -265,13 +254,15 @@ issuers = ['did:web:city.example', 'did:web:court.example']
 did = 'did:web:city.example'
 keys = ['KEY']
 [witnesses]
-quorum = 1
-keys = ['VKEY']
+policy = '''
+witness w VKEY https://witness.example
+quorum w
+'''
 ";
 
     fn good() -> String {
         let key = shuyu_base::SecretKey::from_seed(shuyu_base::Suite::Ed25519, &[7; 32]).unwrap();
-        let vkey = Vkey::new("witness.example", key.public().clone()).unwrap();
+        let vkey = shuyu_tlog::WitnessKey::new("witness.example", key.public().clone()).unwrap();
         GOOD.replace("VKEY", &vkey.to_string()).replace("KEY", &key.public().to_multikey())
     }
 
@@ -306,10 +297,10 @@ keys = ['VKEY']
             (good.replace("did:web:court.example", "court"), "`accept[0].issuers[1]`: `court`"),
             (good.replacen("did = 'did:web:city", "did = 'did:web:other", 1), "`trust-roots[0].did`: is no issuer"),
             (good.replace("keys = ['z", "keys = ['x"), "`trust-roots[0].keys[0]`"),
-            (good.replace("quorum = 1", "quorum = 2"), "`witnesses.quorum`: must be 1 to 1"),
-            (good.replace("witness.example+", "witness.example"), "`witnesses.keys[0]`"),
+            (good.replace("quorum w", "quorum x"), "`witnesses.policy`: line 2: `x` is not defined"),
+            (good.replace("witness.example+", "witness.example"), "`witnesses.policy`: line 1: the key"),
             (good.replace("did:web:hub.example", "hub"), "`catalogue-peers[0]`: `hub`"),
-            (good.replace("quorum = 1", "quorum = 1\nmood = 'good'"), "mood"),
+            (good.replace("[witnesses]", "[witnesses]\nmood = 'good'"), "mood"),
         ] {
             let reason = parse(&text).unwrap_err();
             assert!(reason.contains(said) && reason.contains("city.toml"), "{reason}");

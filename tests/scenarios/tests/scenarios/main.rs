@@ -25,3 +25,4 @@ mod sql;
 mod tickets;
 mod tls;
 mod tokens;
+mod witness;
