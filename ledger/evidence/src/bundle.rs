@@ -2,17 +2,46 @@
 //!
 //! ## What a verdict rests on
 //!
-//! Each [`Conviction`] says its [`Basis`]:
+//! Each [`Conviction`] says its [`Basis`]. Two of them convict:
 //!
 //! - [`Basis::SignedByAccused`]: the proof consists of bytes that the accused signed. Nobody else can make it up.
-//!   [`ConvictionKind::Fork`] (two signed heads of one size), [`ConvictionKind::Inconsistent`] (entries that a signed
-//!   head commits to do not lead to an earlier signed head), [`ConvictionKind::BadStatement`], repeated and
-//!   out-of-sequence records.
-//! - [`Basis::ServedToAuditor`]: the accused signed the head, but that *these* bytes were served against it, or in
-//!   *this* order, is the auditor's word: [`ConvictionKind::Altered`], [`ConvictionKind::Rollback`],
-//!   [`ConvictionKind::BadSignature`]. An auditor could have altered the bytes. It is enough to look again, and enough
-//!   to refuse the log; it is not enough to convict its owner.
+//! - [`Basis::CosignedByQuorum`]: bytes that the accused signed, and times that a quorum of witnesses put to them.
+//!   It is as good as the witness policy: whoever judges a bundle made by someone else brings the policy that they trust
+//!   ([`Bundle::with_policy`]), or the bundle proves something about the holders of its witness keys only.
+//!
+//! The others give cause to look again, or to refuse a log, and do not convict its owner:
+//!
+//! - [`Basis::ServedToAuditor`]: the accused signed the head, but that *these* bytes were served against it, or in *this*
+//!   order, is the auditor's word. An auditor could have altered the bytes.
 //! - [`Basis::PartiesDisagree`]: two signed accounts cannot both be true and complete. Neither is named as the liar.
+//!
+//! ## What is proven, and how (sizes are numbers of entries)
+//!
+//! | Kind | Proof | Basis |
+//! |---|---|---|
+//! | fork | two signed heads of one size with different roots | signed |
+//! | inconsistent | a signed head n, a signed head m, and a consistency proof from another root at m to n ([`Prefix`]), or all entries of n | signed |
+//! | altered | two entries proven at one index; or bytes served that do not hash to the signed root | signed; served |
+//! | rollback | a smaller head served after a larger one. Serving an old head is no signature: the log may only be stale | served |
+//! | back-dated | an entry claims `t` and stands behind a `ledger.foreign-head` entry whose note is newer than `t`; or a head without it was the newest that the quorum knew at a time after `t` | quorum |
+//! | pre-made | an entry claims `t`, and a head that covers it was cosigned before `t` | quorum |
+//! | dropped | a promise, and another entry at the promised place; or a head without the place that was the newest the quorum knew after the deadline | signed; quorum |
+//! | omitted | the accused's own receipt of a use, cosigned in the other party's log, and the accused's whole log, later, without the use | quorum |
+//! | replayed, out-of-sequence, bad-statement | entries of the log | signed |
+//! | revoked-key | an entry, behind the entry that hands over from the key it is signed with | signed |
+//! | lying-witness | two cosignatures of one witness that cannot both be true | signed |
+//! | bad-signature | a served checkpoint of another key | served |
+//! | disagreement | two accounts | parties |
+//!
+//! ## Honest nodes
+//!
+//! A statement is signed before it enters the log; a crash or a full disk keeps it in the outbox until the node is back,
+//! and the node empties the outbox before it records anything else. So what stands behind a foreign head was made within
+//! [`OUTBOX_TOLERANCE_S`] of it. A cosignature says what a *witness* saw, and anyone may ask a witness to cosign an old
+//! head anew: a head that lacks an entry shows only that the log and its witnesses were apart, so there the tolerance is
+//! [`ABSENCE_TOLERANCE_S`]. Whoever is down, or cut off from its witnesses, for longer than that with entries under way
+//! cannot be told from one that back-dates. A smaller head cosigned *later* than a larger one convicts a witness that did
+//! both, never the log: witnesses differ in what they have seen.
 //!
 //! ## Whose keys
 //!
@@ -21,21 +50,31 @@
 //! For did:key and did:jwk the identifier itself decides. A conviction for a bad statement rests on that document too:
 //! a key left out of it makes a good statement look unsigned.
 //!
-//! The file format is in `bundle/v1.rs`.
+//! ## Whole and minimal
+//!
+//! A mirror's bundle holds whole logs. [`Bundle::minimal`] cuts it down to the proof of one kind of conviction: heads,
+//! single entries with their tlog-proofs, prefixes of O(log n) hashes. Where the proof is an absence, the whole log stays.
+//!
+//! The file format is in `bundle/v2.rs`.
 
 mod check;
-mod v1;
+mod history;
+mod minimal;
+mod v2;
+mod verdict;
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use shuyu_base::{Did, UnixMillis};
 use shuyu_credentials::DidDocument;
-use shuyu_tlog::{Checkpoint, TilePath, Vkey};
+use shuyu_tlog::quorum::WitnessPolicy;
+use shuyu_tlog::{Hash, TilePath, Vkey};
 
-use crate::compare::Report;
-
-pub use v1::ReadBundleError;
+pub use minimal::MinimalError;
+pub use v2::ReadBundleError;
+pub use verdict::{
+    Accused, Audit, Basis, Conviction, ConvictionKind, NodeSummary, PairSummary, Part, Verdict, VerifyBundleError,
+};
 
 /// Largest bundle accepted or written, in bytes.
 pub const MAX_BUNDLE_BYTES: usize = 64 * 1024 * 1024;
@@ -46,11 +85,40 @@ pub const MAX_NODES: usize = 64;
 /// Most checkpoints of one node.
 pub const MAX_OBSERVED: usize = 4096;
 
+/// Most notes that belong to no node of the bundle or came to the auditor by another way.
+pub const MAX_HEADS: usize = 4096;
+
+/// Most promises, prefixes and receipts of one node, each.
+pub const MAX_EXTRAS: usize = 1024;
+
+/// How long an honest node may hold a signed statement before its log takes it, while the log takes others, in seconds;
+/// it also covers clocks that differ.
+pub const OUTBOX_TOLERANCE_S: u64 = 3600;
+
+/// How long an honest log may be down or cut off from its witnesses, in seconds: a day.
+pub const ABSENCE_TOLERANCE_S: u64 = 86_400;
+
+/// How far the clock of an honest node may run before those of its witnesses, and a witness's clock be set back, in
+/// seconds.
+pub const CLOCK_TOLERANCE_S: u64 = 300;
+
+/// The kind of the statement by which a log takes up the cosigned head of another log; its event is the SHA-256 of the
+/// whole note.
+pub const FOREIGN_HEAD_KIND: &str = "ledger.foreign-head";
+
+/// The kind of the statement by which a node makes a change of keys evident; `commit.from` is the thumbprint of the key
+/// that leaves.
+pub const SUCCESSION_KIND: &str = "key.succession";
+
 /// What an auditor holds about several nodes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bundle {
     /// When it was put together, by the auditor's clock.
     pub made_at: UnixMillis,
+    /// The witnesses, their keys and how many of them make a quorum. Without it nothing can be proven about times.
+    pub policy: Option<WitnessPolicy>,
+    /// Signed notes of any log: foreign heads that entries name by their hash, heads heard by gossip.
+    pub heads: Vec<Vec<u8>>,
     /// One record a node, each node once.
     pub nodes: Vec<NodeEvidence>,
 }
@@ -70,6 +138,12 @@ pub struct NodeEvidence {
     pub files: BTreeMap<TilePath, Vec<u8>>,
     /// Single entries with a proof file (tlog-proof@v1) each, where the whole log is not in `files`.
     pub picked: Vec<Picked>,
+    /// Entries that its log promised to take, each with the promise's proof file.
+    pub promises: Vec<Picked>,
+    /// What signed heads say about smaller trees.
+    pub prefixes: Vec<Prefix>,
+    /// Receipts of uses that it signed for others (compact JWS).
+    pub receipts: Vec<String>,
 }
 
 /// A checkpoint as served.
@@ -90,185 +164,26 @@ pub struct Picked {
     pub proof: Vec<u8>,
 }
 
-/// The judgement over a bundle, with what it was reached on.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Audit {
-    /// The judgement.
-    pub verdict: Verdict,
-    /// What was verified of each node.
-    pub nodes: Vec<NodeSummary>,
-    /// The comparison of each pair of nodes that have processes in common.
-    pub pairs: Vec<PairSummary>,
-}
-
-/// The judgement.
+/// "The tree of this signed head has this root at this smaller size", with the RFC 6962 consistency proof between both.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// Everything in the bundle fits together.
-    Holds,
-    /// Something does not; at least one conviction.
-    DoesNotHold(Vec<Conviction>),
+pub struct Prefix {
+    /// The signed head, verbatim.
+    pub head: Vec<u8>,
+    /// The smaller size.
+    pub size: u64,
+    /// The root of the head's tree at that size.
+    pub root: Hash,
+    /// The consistency proof, at most 64 hashes.
+    pub hashes: Vec<Hash>,
 }
 
-/// One thing that does not hold.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Conviction {
-    /// What.
-    pub kind: ConvictionKind,
-    /// What the proof rests on.
-    pub basis: Basis,
-    /// The accused; two where the proof does not say which of them.
-    pub who: Vec<Did>,
-    /// In words, with sizes, indexes and hashes.
-    pub detail: String,
-}
-
-/// What does not hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum ConvictionKind {
-    /// Two signed heads of one size with different roots.
-    Fork,
-    /// A signed head is not a prefix of a later signed one.
-    Inconsistent,
-    /// After a head was seen, a smaller one was served.
-    Rollback,
-    /// Served entries or tiles do not hash to the signed root.
-    Altered,
-    /// A served checkpoint is not signed by the log's key, or of another log.
-    BadSignature,
-    /// The log holds an entry that is not a statement signed by its own node.
-    BadStatement,
-    /// The log holds one act twice.
-    Replayed,
-    /// The log does not count its messages 1, 2, 3 ...
-    OutOfSequence,
-    /// The accounts of two parties cannot both be true and complete.
-    Disagreement,
-}
-
-impl ConvictionKind {
-    /// The name used in texts and JSON.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Fork => "fork",
-            Self::Inconsistent => "inconsistent",
-            Self::Rollback => "rollback",
-            Self::Altered => "altered",
-            Self::BadSignature => "bad-signature",
-            Self::BadStatement => "bad-statement",
-            Self::Replayed => "replayed",
-            Self::OutOfSequence => "out-of-sequence",
-            Self::Disagreement => "disagreement",
-        }
+impl NodeEvidence {
+    /// A record without any evidence yet.
+    pub fn new(did: Did, document: DidDocument, vkey: Vkey) -> Self {
+        let (observed, files, picked) = (Vec::new(), BTreeMap::new(), Vec::new());
+        let (promises, prefixes, receipts) = (Vec::new(), Vec::new(), Vec::new());
+        Self { did, document, vkey, observed, files, picked, promises, prefixes, receipts }
     }
-}
-
-/// What a conviction rests on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Basis {
-    /// Bytes that the accused signed.
-    SignedByAccused,
-    /// The auditor's word that these bytes were served, or in this order, against a head that the accused signed.
-    ServedToAuditor,
-    /// Two signed accounts against each other.
-    PartiesDisagree,
-}
-
-impl Basis {
-    /// The name used in texts and JSON.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::SignedByAccused => "signed-by-accused",
-            Self::ServedToAuditor => "served-to-auditor",
-            Self::PartiesDisagree => "parties-disagree",
-        }
-    }
-}
-
-impl fmt::Display for Conviction {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let who: Vec<String> = self.who.iter().map(|did| format!("`{did}`")).collect();
-        write!(f, "{} ({}), {}: {}", self.kind.name(), self.basis.name(), who.join(" or "), self.detail)
-    }
-}
-
-/// What was verified of one node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NodeSummary {
-    /// Who.
-    pub did: Did,
-    /// The key that its log was verified with, and the log's name in it.
-    pub vkey: Vkey,
-    /// The largest head with a good signature.
-    pub head: Option<Checkpoint>,
-    /// How many entries are proven to be in the log.
-    pub entry_count: u64,
-    /// Whether these are all entries up to the head.
-    pub is_whole: bool,
-}
-
-/// The comparison of two nodes.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PairSummary {
-    /// One.
-    pub a: Did,
-    /// The other.
-    pub b: Did,
-    /// What was found.
-    pub report: Report,
-    /// Whether both accounts are whole, so that what is missing counts too.
-    pub is_whole: bool,
-}
-
-/// Why a bundle could not be judged.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum VerifyBundleError {
-    /// The log's key is not in the node's DID document.
-    #[error("the key of log `{log}` is not a key of `{did}`")]
-    KeyNotOfNode {
-        /// The node.
-        did: Did,
-        /// The name of the log.
-        log: String,
-    },
-    /// The DID document is of someone else.
-    #[error("the document given for `{did}` is not its own")]
-    DocumentNotOfNode {
-        /// The node.
-        did: Did,
-    },
-    /// A node appears twice.
-    #[error("`{did}` appears twice")]
-    Twice {
-        /// The node.
-        did: Did,
-    },
-    /// A checkpoint or proof is no such thing.
-    #[error("{what} of `{did}` cannot be read")]
-    Unreadable {
-        /// The node.
-        did: Did,
-        /// Which part.
-        what: String,
-        /// Why.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// Entry bundles are there, but not all up to the head.
-    #[error("`{path}` of `{did}` is not in the bundle")]
-    Incomplete {
-        /// The node.
-        did: Did,
-        /// The first file that is not there.
-        path: TilePath,
-    },
-    /// The key is not the one that the reader knows.
-    #[error("the log key of `{did}` is not the one known to you")]
-    Pin {
-        /// The node.
-        did: Did,
-    },
 }
 
 impl Bundle {
@@ -277,7 +192,7 @@ impl Bundle {
     /// # Errors
     /// [`ReadBundleError`] names the member.
     pub fn parse(bytes: &[u8]) -> Result<Self, ReadBundleError> {
-        v1::read(bytes)
+        v2::read(bytes)
     }
 
     /// The bundle file.
@@ -285,7 +200,7 @@ impl Bundle {
     /// # Errors
     /// When it would be larger than [`MAX_BUNDLE_BYTES`] or hold more than its bounds allow.
     pub fn to_json(&self) -> Result<Vec<u8>, ReadBundleError> {
-        v1::write(self)
+        v2::write(self)
     }
 
     /// Judges the bundle by itself: every checkpoint signature, every entry's place, every statement's signature, and
@@ -295,6 +210,20 @@ impl Bundle {
     /// [`VerifyBundleError`] when a part cannot be read or is not there, so that there is nothing to judge.
     pub fn verify(&self) -> Result<Audit, VerifyBundleError> {
         check::audit(self)
+    }
+
+    /// The same evidence, to be judged by another witness policy: the one that the reader trusts.
+    #[must_use]
+    pub fn with_policy(self, policy: WitnessPolicy) -> Self {
+        Self { policy: Some(policy), ..self }
+    }
+
+    /// The smallest bundle that proves one kind of conviction of this bundle.
+    ///
+    /// # Errors
+    /// [`MinimalError`] where this bundle proves nothing of the kind.
+    pub fn minimal(&self, kind: ConvictionKind) -> Result<Self, MinimalError> {
+        minimal::of(self, kind)
     }
 
     /// Compares the log keys in the bundle with keys known from elsewhere; nodes without a known key pass.

@@ -11,8 +11,8 @@ pub mod entry;
 pub mod statement;
 
 pub use bundle::{
-    Audit, Basis, Bundle, Conviction, ConvictionKind, NodeEvidence, NodeSummary, Observed, PairSummary, Picked,
-    ReadBundleError, Verdict, VerifyBundleError,
+    Accused, Audit, Basis, Bundle, Conviction, ConvictionKind, MinimalError, NodeEvidence, NodeSummary, Observed,
+    PairSummary, Part, Picked, Prefix, ReadBundleError, Verdict, VerifyBundleError,
 };
 pub use compare::{Difference, Finding, Party, ProcessReport, Report, compare};
 pub use entry::{ENTRY_TYPE, MAX_ENTRY_BYTES, OpenError, SignError, open, peek, sign};

@@ -1,17 +1,27 @@
 //! The judgement over a bundle.
 
+mod book;
+mod heads;
+mod keys;
+mod log;
 mod node;
+mod omitted;
+mod promises;
+mod times;
+mod witness;
 
 use std::collections::BTreeSet;
 
 use shuyu_base::Did;
 
 use super::{
-    Audit, Basis, Bundle, Conviction, ConvictionKind, NodeEvidence, NodeSummary, PairSummary, Verdict,
+    Accused, Audit, Basis, Bundle, Conviction, ConvictionKind, NodeEvidence, NodeSummary, PairSummary, Part, Verdict,
     VerifyBundleError,
 };
 use crate::compare::{Finding, Party, compare};
 use node::Checked;
+
+pub(super) use log::{served_entries, served_hashes};
 
 pub(super) fn audit(bundle: &Bundle) -> Result<Audit, VerifyBundleError> {
     let mut seen: BTreeSet<&Did> = BTreeSet::new();
@@ -20,7 +30,7 @@ pub(super) fn audit(bundle: &Bundle) -> Result<Audit, VerifyBundleError> {
         if !seen.insert(&node.did) {
             return Err(VerifyBundleError::Twice { did: node.did.clone() });
         }
-        checked.push((node, node::check(node)?));
+        checked.push((node, node::check(node, bundle)?));
     }
     let mut convictions = Vec::new();
     let mut pairs = Vec::new();
@@ -30,6 +40,8 @@ pub(super) fn audit(bundle: &Bundle) -> Result<Audit, VerifyBundleError> {
             pairs.extend(compare_pair((node, one), (peer, other), &mut convictions));
         }
     }
+    omitted::check(bundle, &checked, &mut convictions);
+    witness::check(bundle, &checked, &mut convictions);
     let nodes = checked.into_iter().map(|(node, one)| summary(node, one)).collect();
     let verdict = if convictions.is_empty() { Verdict::Holds } else { Verdict::DoesNotHold(convictions) };
     Ok(Audit { verdict, nodes, pairs })
@@ -68,9 +80,11 @@ fn compare_pair(
     }
     for (process, finding) in report.faults() {
         let detail = format!("process `{process}`: {finding}");
+        // Either account alone says little; both logs are the proof.
+        let proof = [&a_did, &b_did].map(|did| Part::Log(did.clone())).to_vec();
         convictions.push(match finding {
-            Finding::Replayed { by, .. } => signed(ConvictionKind::Replayed, by, detail),
-            Finding::OutOfSequence { by, .. } => signed(ConvictionKind::OutOfSequence, by, detail),
+            Finding::Replayed { by, .. } => signed(ConvictionKind::Replayed, by, detail, proof),
+            Finding::OutOfSequence { by, .. } => signed(ConvictionKind::OutOfSequence, by, detail, proof),
             Finding::Missing { .. }
             | Finding::Extra { .. }
             | Finding::Contradicting { .. }
@@ -78,14 +92,15 @@ fn compare_pair(
             | Finding::UsageUnacknowledged { .. } => Conviction {
                 kind: ConvictionKind::Disagreement,
                 basis: Basis::PartiesDisagree,
-                who: vec![a_did.clone(), b_did.clone()],
+                who: [&a_did, &b_did].map(|did| Accused::Node(did.clone())).to_vec(),
                 detail,
+                proof,
             },
         });
     }
     Some(PairSummary { a: a_did, b: b_did, report, is_whole })
 }
 
-fn signed(kind: ConvictionKind, who: &Did, detail: String) -> Conviction {
-    Conviction { kind, basis: Basis::SignedByAccused, who: vec![who.clone()], detail }
+fn signed(kind: ConvictionKind, who: &Did, detail: String, proof: Vec<Part>) -> Conviction {
+    Conviction { kind, basis: Basis::SignedByAccused, who: vec![Accused::Node(who.clone())], detail, proof }
 }

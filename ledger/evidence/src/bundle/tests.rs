@@ -11,6 +11,9 @@ use shuyu_tlog::{
     write_bundle,
 };
 
+mod convictions;
+mod honest;
+
 use super::*;
 use crate::statement::{Act, Statement};
 
@@ -84,14 +87,8 @@ impl Node {
         let mut document = DidDocument::new(self.did.clone());
         document.add_method("key-1", self.key.public().clone(), [Relationship::AssertionMethod]).unwrap();
         let size = self.entries.len();
-        NodeEvidence {
-            did: self.did.clone(),
-            document,
-            vkey: self.signer().vkey().clone(),
-            observed: vec![self.head(size)],
-            files: self.tree(size).1,
-            picked: Vec::new(),
-        }
+        let node = NodeEvidence::new(self.did.clone(), document, self.signer().vkey().clone());
+        NodeEvidence { observed: vec![self.head(size)], files: self.tree(size).1, ..node }
     }
 
     fn picked(&self, index: usize) -> Picked {
@@ -121,8 +118,12 @@ fn parties(count: u64) -> (Node, Node) {
     (a, b)
 }
 
+fn bundle_of(nodes: Vec<NodeEvidence>) -> Bundle {
+    Bundle { made_at: SEEN, policy: None, heads: Vec::new(), nodes }
+}
+
 fn judged(nodes: Vec<NodeEvidence>) -> Audit {
-    let bundle = Bundle { made_at: SEEN, nodes };
+    let bundle = bundle_of(nodes);
     let bytes = bundle.to_json().unwrap();
     let read = Bundle::parse(&bytes).unwrap();
     assert_eq!(read, bundle);
@@ -251,7 +252,7 @@ fn what_cannot_be_read_is_an_error_and_not_a_verdict() {
     let error = |edit: &dyn Fn(&mut NodeEvidence)| {
         let mut node = a.evidence();
         edit(&mut node);
-        Bundle { made_at: SEEN, nodes: vec![node] }.verify().unwrap_err()
+        bundle_of(vec![node]).verify().unwrap_err()
     };
     let unreadable = error(&|node| node.observed[0].checkpoint = b"garbage".to_vec());
     assert!(matches!(unreadable, VerifyBundleError::Unreadable { .. }));
@@ -267,7 +268,7 @@ fn what_cannot_be_read_is_an_error_and_not_a_verdict() {
     assert!(matches!(stranger, VerifyBundleError::KeyNotOfNode { .. }));
     let stranger = error(&|node| node.document = b.evidence().document);
     assert!(matches!(stranger, VerifyBundleError::DocumentNotOfNode { .. }));
-    let twice = Bundle { made_at: SEEN, nodes: vec![a.evidence(), a.evidence()] };
+    let twice = bundle_of(vec![a.evidence(), a.evidence()]);
     assert!(matches!(twice.verify(), Err(VerifyBundleError::Twice { .. })));
     assert!(matches!(
         twice.check_pins(&BTreeMap::from([(a.did.clone(), b.evidence().vkey)])),
@@ -282,7 +283,7 @@ fn nobody_can_be_framed_with_another_key_for_did_key() {
     a.did = shuyu_credentials::did_key(a.key.public()).unwrap();
     let mut framed = Node::new("x", 9);
     framed.did = a.did.clone();
-    let bundle = Bundle { made_at: SEEN, nodes: vec![framed.evidence()] };
+    let bundle = bundle_of(vec![framed.evidence()]);
     assert!(matches!(bundle.verify(), Err(VerifyBundleError::DocumentNotOfNode { .. })));
     assert_eq!(convictions(vec![a.evidence()]), []);
 }
@@ -290,15 +291,15 @@ fn nobody_can_be_framed_with_another_key_for_did_key() {
 #[test]
 fn malformed_bundles_are_refused() {
     let (a, _) = parties(2);
-    let text = String::from_utf8(Bundle { made_at: SEEN, nodes: vec![a.evidence()] }.to_json().unwrap()).unwrap();
+    let text = String::from_utf8(bundle_of(vec![a.evidence()]).to_json().unwrap()).unwrap();
     for (from, to) in [
-        ("\"version\":1", "\"version\":2"),
+        ("\"version\":2", "\"version\":3"),
         ("shuyu-evidence-bundle", "other"),
         ("\"nodes\":", "\"notes\":"),
         ("tile/entries/000", "../../etc/passwd"),
         ("\"did\":\"did:web:a", "\"did\":\"did:web:b"),
-        ("\"version\":1", "\"version\":1,\"extra\":0"),
-        ("\"version\":1", "\"version\":1,\"version\":1"),
+        ("\"version\":2", "\"version\":2,\"extra\":0"),
+        ("\"version\":2", "\"version\":2,\"version\":2"),
         ("\"made_at\":\"2", "\"made_at\":\"x"),
     ] {
         let bad = text.replacen(from, to, 1);

@@ -1,60 +1,65 @@
-//! The judgement over one node's evidence.
+//! The judgement over one node's evidence: keys, heads, entries, statements.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use shuyu_base::keys::PublicKey;
-use shuyu_base::{Did, HashKind, UnixMillis};
+use shuyu_base::{Did, UnixMillis};
 use shuyu_credentials::local_document;
-use shuyu_tlog::tile::{TiledTree, tile_bytes};
-use shuyu_tlog::{
-    Checkpoint, Hash, HashSource, InclusionProof, SignedCheckpoint, Tile, TileHashes, TilePath, Tree, VerifyProofError,
-    leaf_hash, read_bundle,
-};
+use shuyu_tlog::quorum::WitnessPolicy;
+use shuyu_tlog::{Checkpoint, InclusionProof, SignedCheckpoint, Tile, VerifyProofError};
 
-use super::super::{Basis, Conviction, ConvictionKind, NodeEvidence, VerifyBundleError};
-use super::signed;
+use super::super::{Accused, Basis, Bundle, Conviction, ConvictionKind, NodeEvidence, Part, VerifyBundleError};
+use super::book::{Book, Proven};
+use super::heads::Fact;
+use super::{heads, keys, promises, signed, times};
 use crate::entry;
 use crate::statement::Statement;
-
-/// tlog-tiles fixes SHA-256.
-const KIND: HashKind = HashKind::Sha256;
-
-/// How many altered entries are named one by one.
-const MAX_NAMED: usize = 16;
 
 /// What was verified of one node.
 pub(super) struct Checked {
     pub convictions: Vec<Conviction>,
     pub head: Option<Checkpoint>,
     pub statements: Vec<Statement>,
+    /// Place of each statement, and the key that signed it.
+    pub places: Vec<(u64, PublicKey)>,
     pub entry_count: u64,
     pub is_whole: bool,
     /// When the head was seen.
     pub seen_at: UnixMillis,
+    pub book: Book,
+    /// What heads say about smaller trees.
+    pub facts: Vec<Fact>,
 }
 
-pub(super) fn check(node: &NodeEvidence) -> Result<Checked, VerifyBundleError> {
+pub(super) fn check(node: &NodeEvidence, bundle: &Bundle) -> Result<Checked, VerifyBundleError> {
     check_keys(node)?;
-    let mut judge = Judge { node, convictions: Vec::new(), heads: Vec::new() };
+    let policy = bundle.policy.as_ref();
+    let mut judge = Judge { node, policy, convictions: Vec::new(), book: Book::default(), facts: Vec::new() };
     judge.observed()?;
-    let (picked, mut is_whole) = (judge.picked()?, false);
-    judge.forks();
-    judge.rollbacks();
-    let head = judge.heads.iter().max_by_key(|seen| seen.head.size).map(|seen| (seen.head.clone(), seen.at));
-    let mut entries: BTreeMap<u64, Vec<u8>> = picked;
+    judge.loose(&bundle.heads);
+    judge.picked()?;
+    judge.prefixes()?;
+    heads::forks(&mut judge);
+    heads::rollbacks(&mut judge);
+    let head = judge.book.largest().map(|seen| (seen.head.clone(), seen.at));
     let has_entries = node.files.keys().any(|path| path.tile() == Tile::Entries);
+    let mut is_whole = false;
     if let Some((head, _)) = &head
         && (has_entries || head.size == 0)
     {
-        let proven = judge.log(head)?;
-        is_whole = proven.len() as u64 == head.size;
-        entries.extend(proven);
+        is_whole = judge.log(head)?;
     }
-    let entry_count = entries.len() as u64;
-    let statements = judge.statements(&entries);
+    heads::inconsistencies(&mut judge);
+    judge.book.finish();
+    let entry_count = judge.book.proven.len() as u64;
+    let (statements, places) = judge.statements();
+    times::check(&mut judge, bundle, &statements, &places);
+    keys::check(&mut judge, &statements, &places);
+    promises::check(&mut judge)?;
     let seen_at = head.as_ref().map_or(UnixMillis(i64::MIN), |(_, at)| *at);
     let head = head.map(|(head, _)| head);
-    Ok(Checked { convictions: judge.convictions, head, statements, entry_count, is_whole, seen_at })
+    let Judge { convictions, book, facts, .. } = judge;
+    Ok(Checked { convictions, head, statements, places, entry_count, is_whole, seen_at, book, facts })
 }
 
 /// The log's key must be a key of the node, by a document that is the node's.
@@ -78,32 +83,40 @@ fn check_keys(node: &NodeEvidence) -> Result<(), VerifyBundleError> {
     }
 }
 
-/// A head with a good signature, and when it was seen.
-struct Seen {
-    head: Checkpoint,
-    at: UnixMillis,
-    /// Position among the checkpoints observed; proofs carry heads without one.
-    order: Option<usize>,
-}
-
-struct Judge<'a> {
-    node: &'a NodeEvidence,
-    convictions: Vec<Conviction>,
-    heads: Vec<Seen>,
+/// One node under judgement.
+pub(super) struct Judge<'a> {
+    pub node: &'a NodeEvidence,
+    pub policy: Option<&'a WitnessPolicy>,
+    pub convictions: Vec<Conviction>,
+    pub book: Book,
+    pub facts: Vec<Fact>,
 }
 
 impl Judge<'_> {
-    fn served(&mut self, kind: ConvictionKind, detail: String) {
-        let who = vec![self.node.did.clone()];
-        self.convictions.push(Conviction { kind, basis: Basis::ServedToAuditor, who, detail });
+    pub fn did(&self) -> Did {
+        self.node.did.clone()
     }
 
-    fn unreadable(
+    pub fn served(&mut self, kind: ConvictionKind, detail: String, proof: Vec<Part>) {
+        let who = vec![Accused::Node(self.did())];
+        self.convictions.push(Conviction { kind, basis: Basis::ServedToAuditor, who, detail, proof });
+    }
+
+    pub fn signed(&mut self, kind: ConvictionKind, detail: String, proof: Vec<Part>) {
+        self.convictions.push(signed(kind, &self.node.did, detail, proof));
+    }
+
+    pub fn cosigned(&mut self, kind: ConvictionKind, detail: String, proof: Vec<Part>) {
+        let who = vec![Accused::Node(self.did())];
+        self.convictions.push(Conviction { kind, basis: Basis::CosignedByQuorum, who, detail, proof });
+    }
+
+    pub fn unreadable(
         &self,
         what: String,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> VerifyBundleError {
-        VerifyBundleError::Unreadable { did: self.node.did.clone(), what, source: source.into() }
+        VerifyBundleError::Unreadable { did: self.did(), what, source: source.into() }
     }
 
     fn observed(&mut self) -> Result<(), VerifyBundleError> {
@@ -111,211 +124,112 @@ impl Judge<'_> {
             match SignedCheckpoint::open(&one.checkpoint, &self.node.vkey) {
                 Ok(signed) => {
                     let head = signed.checkpoint().clone();
-                    self.heads.push(Seen { head, at: one.at, order: Some(order) });
+                    self.book.add_head(head, &one.checkpoint, (one.at, Some(order)), self.policy);
                 }
                 Err(error) if error.is_unreadable() => {
                     return Err(self.unreadable(format!("checkpoint {order}"), error));
                 }
                 Err(error) => {
-                    self.served(ConvictionKind::BadSignature, format!("checkpoint {order}: {error}"));
+                    let part = Part::Head(one.checkpoint.clone());
+                    self.served(ConvictionKind::BadSignature, format!("checkpoint {order}: {error}"), vec![part]);
                 }
             }
         }
         Ok(())
     }
 
-    /// Entries that come with proofs of their own; those that hold, by index.
-    fn picked(&mut self) -> Result<BTreeMap<u64, Vec<u8>>, VerifyBundleError> {
-        let mut proven = BTreeMap::new();
+    /// Heads that came by other ways count if the log signed them; what it did not sign says nothing about it.
+    fn loose(&mut self, notes: &[Vec<u8>]) {
+        for note in notes {
+            if let Ok(signed) = SignedCheckpoint::open(note, &self.node.vkey) {
+                let head = signed.checkpoint().clone();
+                self.book.add_head(head, note, (UnixMillis(i64::MIN), None), self.policy);
+            }
+        }
+    }
+
+    /// Entries that come with proofs of their own.
+    fn picked(&mut self) -> Result<(), VerifyBundleError> {
         for (at, one) in self.node.picked.iter().enumerate() {
             let proof = InclusionProof::parse(&one.proof).map_err(|e| self.unreadable(format!("proof {at}"), e))?;
+            let part = Part::Picked { did: self.did(), at };
             match proof.verify(&one.entry, &self.node.vkey) {
                 Ok(signed) => {
-                    let head = signed.checkpoint().clone();
-                    self.heads.push(Seen { head, at: UnixMillis(i64::MIN), order: None });
-                    proven.insert(proof.index, one.entry.clone());
+                    let (note, unseen) = (proof.checkpoint.as_bytes(), (UnixMillis(i64::MIN), None));
+                    let head = self.book.add_head(signed.checkpoint().clone(), note, unseen, self.policy);
+                    self.take(proof.index, &one.entry, (head, at));
                 }
                 Err(VerifyProofError::Checkpoint(error)) if error.is_unreadable() => {
                     return Err(self.unreadable(format!("checkpoint of proof {at}"), error));
                 }
                 Err(VerifyProofError::Checkpoint(error)) => {
-                    self.served(ConvictionKind::BadSignature, format!("checkpoint of proof {at}: {error}"));
+                    let detail = format!("checkpoint of proof {at}: {error}");
+                    self.served(ConvictionKind::BadSignature, detail, vec![part]);
                 }
                 Err(error) => {
-                    self.served(ConvictionKind::Altered, format!("entry {}: {error}", proof.index));
+                    self.served(ConvictionKind::Altered, format!("entry {}: {error}", proof.index), vec![part]);
                 }
             }
         }
-        Ok(proven)
+        Ok(())
     }
 
-    /// Two signed heads of one size with different roots.
-    fn forks(&mut self) {
-        let mut by_size: BTreeMap<u64, BTreeSet<Hash>> = BTreeMap::new();
-        for seen in &self.heads {
-            by_size.entry(seen.head.size).or_default().insert(seen.head.root);
+    /// An entry that is proven; another one proven at its place was exchanged for it.
+    fn take(&mut self, index: u64, entry: &[u8], place: (usize, usize)) {
+        let did = self.did();
+        let new = || Proven { bytes: entry.to_vec(), picked: Vec::new(), in_log: false };
+        let proven = self.book.proven.entry(index).or_insert_with(new);
+        if proven.bytes == entry {
+            proven.picked.push(place);
+            return;
         }
-        for (size, roots) in by_size.into_iter().filter(|(_, roots)| 1 < roots.len()) {
-            let roots: Vec<String> = roots.iter().map(|root| format!("`{root}`")).collect();
-            let detail = format!("signed size {size} with roots {}", roots.join(" and "));
-            self.convictions.push(signed(ConvictionKind::Fork, &self.node.did, detail));
-        }
-    }
-
-    /// A smaller head after a larger one.
-    fn rollbacks(&mut self) {
-        let mut largest = 0;
-        let mut found = Vec::new();
-        for seen in self.heads.iter().filter(|seen| seen.order.is_some()) {
-            if seen.head.size < largest {
-                found.push(format!("signed size {} was served after size {largest}", seen.head.size));
-            }
-            largest = largest.max(seen.head.size);
-        }
-        found.into_iter().for_each(|detail| self.served(ConvictionKind::Rollback, detail));
-    }
-
-    /// The whole log up to `head`; returns the entries that are proven, by index.
-    fn log(&mut self, head: &Checkpoint) -> Result<BTreeMap<u64, Vec<u8>>, VerifyBundleError> {
-        let Some(entries) = self.entries(head.size)? else { return Ok(BTreeMap::new()) };
-        let mut roots: BTreeMap<u64, Option<Hash>> = self.heads.iter().map(|seen| (seen.head.size, None)).collect();
-        let mut tree = TiledTree::new(KIND);
-        let mut tiles: BTreeMap<TilePath, Vec<u8>> = BTreeMap::new();
-        let mut note_root = |tree: &Tree| {
-            if let Some(root) = roots.get_mut(&tree.size()) {
-                *root = Some(tree.root());
-            }
-        };
-        note_root(tree.tree());
-        for entry in &entries {
-            tree.push(leaf_hash(KIND, entry), |path, hashes| {
-                tiles.insert(path, tile_bytes(hashes));
-            });
-            note_root(tree.tree());
-        }
-        tiles.extend(tree.partial_tiles().map(|(path, hashes)| (path, tile_bytes(hashes))));
-        let computed = tree.tree().root();
-        let is_signed = |seen: &Seen| seen.head.size == head.size && seen.head.root == computed;
-        if !self.heads.iter().any(is_signed) {
-            return Ok(self.altered(head, entries, computed));
-        }
-        // The entries are what the newest signed head commits to, so a head they do not lead to is the log's own lie.
-        for seen in self.heads.iter().filter(|seen| seen.head.size < head.size) {
-            if let Some(Some(root)) = roots.get(&seen.head.size).filter(|root| **root != Some(seen.head.root)) {
-                let detail = format!(
-                    "signed size {} has root `{}`, but the entries signed at size {} give `{root}` there",
-                    seen.head.size, seen.head.root, head.size
-                );
-                self.convictions.push(signed(ConvictionKind::Inconsistent, &self.node.did, detail));
-            }
-        }
-        for (path, bytes) in self.node.files.iter().filter(|(path, _)| path.tile() != Tile::Entries) {
-            if tiles.get(path).is_some_and(|expected| expected != bytes) {
-                let detail = format!("`{path}` is not what the entries hash to");
-                let who = vec![self.node.did.clone()];
-                let (kind, basis) = (ConvictionKind::Altered, Basis::ServedToAuditor);
-                self.convictions.push(Conviction { kind, basis, who, detail });
-            }
-        }
-        Ok(entries.into_iter().enumerate().map(|(index, entry)| (index as u64, entry)).collect())
-    }
-
-    /// All entries up to `size`; `None`, with a conviction, where a bundle is malformed.
-    fn entries(&mut self, size: u64) -> Result<Option<Vec<Vec<u8>>>, VerifyBundleError> {
-        let mut entries = Vec::new();
-        let mut at = 0;
-        while at < size {
-            let Some(path) = TilePath::containing(Tile::Entries, at, size) else { break };
-            // A bundle that has grown since serves as well: any that is wide enough.
-            let wide = self.node.files.range(path..=path.full()).find(|(found, _)| path.width() <= found.width());
-            let Some((found, bytes)) = wide else {
-                return Err(VerifyBundleError::Incomplete { did: self.node.did.clone(), path });
-            };
-            match read_bundle(bytes, found.width()) {
-                Ok(read) => entries.extend(read.iter().take(usize::from(path.width())).map(|entry| entry.to_vec())),
-                Err(error) => {
-                    let detail = format!("`{found}`: {error}");
-                    self.served(ConvictionKind::Altered, detail);
-                    return Ok(None);
-                }
-            }
-            at += u64::from(path.width());
-        }
-        Ok(Some(entries))
-    }
-
-    /// The entries do not give the signed root. Where the served tiles do, they say which entries were altered, and
-    /// prove the others.
-    fn altered(&mut self, head: &Checkpoint, entries: Vec<Vec<u8>>, computed: Hash) -> BTreeMap<u64, Vec<u8>> {
-        let files = &self.node.files;
-        let read = |path: &TilePath| {
-            let wide = files.range(*path..=path.full()).find(|(found, _)| path.width() <= found.width());
-            let cut = wide.and_then(|(_, bytes)| bytes.get(..usize::from(path.width()) * 32));
-            cut.map(<[u8]>::to_vec).ok_or(())
-        };
-        let source = TileHashes::new(KIND, head.size, read);
-        let root = tile_root(head.size, &source);
-        if root != Some(head.root) {
-            let detail = format!(
-                "the {} entries served hash to root `{computed}`, signed is `{}`; the tiles served do not tell which entry",
-                head.size, head.root
-            );
-            self.served(ConvictionKind::Altered, detail);
-            return BTreeMap::new();
-        }
-        let mut proven = BTreeMap::new();
-        let mut bad = Vec::new();
-        for (index, entry) in (0_u64..).zip(entries) {
-            match source.hash(0, index) {
-                Ok(hash) if hash == leaf_hash(KIND, &entry) => {
-                    proven.insert(index, entry);
-                }
-                Ok(_) | Err(_) => bad.push(index),
-            }
-        }
-        let named: Vec<String> = bad.iter().take(MAX_NAMED).map(u64::to_string).collect();
-        let more = if bad.len() <= MAX_NAMED { "" } else { " and more" };
-        let detail = format!(
-            "{} of {} entries served do not hash to the root `{}` signed at size {}: {}{more}",
-            bad.len(),
-            head.size,
-            head.root,
-            head.size,
-            named.join(", ")
-        );
-        self.served(ConvictionKind::Altered, detail);
-        proven
+        let first = proven.picked.first().map_or(0, |(_, at)| *at);
+        let proof = [first, place.1].map(|at| Part::Picked { did: did.clone(), at });
+        self.signed(ConvictionKind::Altered, two_entries(index), proof.to_vec());
     }
 
     /// Opens every proven entry; what is not a statement of the node itself convicts it, as does an act stated twice.
-    fn statements(&mut self, entries: &BTreeMap<u64, Vec<u8>>) -> Vec<Statement> {
-        let did: &Did = &self.node.did;
-        let mut statements = Vec::new();
+    fn statements(&mut self) -> (Vec<Statement>, Vec<(u64, PublicKey)>) {
+        let did = self.did();
+        let (mut statements, mut places) = (Vec::new(), Vec::new());
         let mut seen: BTreeMap<[u8; 32], u64> = BTreeMap::new();
-        for (index, bytes) in entries {
-            let key = |kid: &str| self.node.document.method(kid).map(|method| method.key.clone());
-            let problem = match entry::open(bytes, key) {
-                Ok(statement) if statement.by == *did => match seen.insert(statement.dedup_id(), *index) {
+        let mut problems = Vec::new();
+        for (index, proven) in &self.book.proven {
+            let mut used = None;
+            let key = |kid: &str| {
+                used = self.node.document.method(kid).map(|method| method.key.clone());
+                used.clone()
+            };
+            let opened = entry::open(&proven.bytes, key);
+            let own = self.book.part(&did, *index);
+            let problem = match (opened, used) {
+                (Ok(statement), Some(key)) if statement.by == did => match seen.insert(statement.dedup_id(), *index) {
                     None => {
                         statements.push(statement);
+                        places.push((*index, key));
                         continue;
                     }
-                    Some(first) => (ConvictionKind::Replayed, format!("entry {index} repeats entry {first}")),
+                    Some(first) => {
+                        let detail = format!("entry {index} repeats entry {first}");
+                        (ConvictionKind::Replayed, detail, vec![self.book.part(&did, first), own])
+                    }
                 },
-                Ok(statement) => (ConvictionKind::BadStatement, format!("entry {index} speaks for `{}`", statement.by)),
-                Err(error) => (ConvictionKind::BadStatement, format!("entry {index}: {error}")),
+                (Ok(statement), _) => {
+                    let detail = format!("entry {index} speaks for `{}`", statement.by);
+                    (ConvictionKind::BadStatement, detail, vec![own])
+                }
+                (Err(error), _) => (ConvictionKind::BadStatement, format!("entry {index}: {error}"), vec![own]),
             };
-            self.convictions.push(signed(problem.0, did, problem.1));
+            problems.push(problem);
         }
-        statements
+        for (kind, detail, proof) in problems {
+            self.signed(kind, detail, proof);
+        }
+        (statements, places)
     }
 }
 
-/// The root that the level-0 tiles alone lead to.
-fn tile_root<S: HashSource>(size: u64, source: &S) -> Option<Hash> {
-    let mut tree = Tree::new(KIND);
-    for index in 0..size {
-        tree.push(source.hash(0, index).ok()?);
-    }
-    Some(tree.root())
+/// What two different entries at one place are called.
+pub(super) fn two_entries(index: u64) -> String {
+    format!("two different entries are proven at index {index}, each under a signed head")
 }

@@ -1,0 +1,113 @@
+//! What entries claim about their time, against what witnesses say.
+
+use std::collections::BTreeMap;
+
+use shuyu_base::keys::PublicKey;
+use shuyu_base::{Digest, HashKind};
+
+use super::super::{
+    ABSENCE_TOLERANCE_S, Bundle, CLOCK_TOLERANCE_S, ConvictionKind, FOREIGN_HEAD_KIND, OUTBOX_TOLERANCE_S, Part,
+};
+use super::book;
+use super::node::Judge;
+use crate::statement::{Act, Statement};
+
+/// How many entries of one log are named for one kind.
+const MAX_NAMED: usize = 16;
+
+/// A note that did not exist before a time, taken up by the entry at `index`.
+#[derive(Clone, Copy)]
+pub(super) struct Bound<'a> {
+    /// Seconds since 1970.
+    pub time_s: u64,
+    pub index: u64,
+    pub note: &'a [u8],
+}
+
+/// The foreign heads of a log, in its order; each as late as the latest so far.
+pub(super) fn bounds<'a>(bundle: &'a Bundle, statements: &[Statement], places: &[(u64, PublicKey)]) -> Vec<Bound<'a>> {
+    let mut notes: BTreeMap<Digest, &[u8]> = BTreeMap::new();
+    notes.extend(bundle.heads.iter().map(|note| (Digest::new(HashKind::Sha256, sha256(note)), note.as_slice())));
+    let mut found: Vec<Bound<'_>> = Vec::new();
+    for (statement, (index, _)) in statements.iter().zip(places) {
+        if statement.kind != FOREIGN_HEAD_KIND || statement.act != Act::Observed {
+            continue;
+        }
+        let Some(note) = notes.get(&statement.event) else { continue };
+        let (_, Some(time_s)) = book::times(bundle.policy.as_ref(), note) else { continue };
+        if found.last().is_none_or(|last| last.time_s < time_s) {
+            found.push(Bound { time_s, index: *index, note });
+        }
+    }
+    found
+}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    *Digest::sha256(bytes).bytes()
+}
+
+/// Finds entries that are back-dated or pre-made.
+pub(super) fn check(judge: &mut Judge<'_>, bundle: &Bundle, statements: &[Statement], places: &[(u64, PublicKey)]) {
+    let bounds = bounds(bundle, statements, places);
+    let mut found: Vec<(ConvictionKind, String, Vec<Part>)> = Vec::new();
+    for (statement, (index, _)) in statements.iter().zip(places) {
+        let claimed_s = u64::try_from(statement.at.unix_seconds()).unwrap_or(0);
+        let before = bounds.partition_point(|bound| bound.index < *index);
+        let behind = before.checked_sub(1).and_then(|last| bounds.get(last));
+        found.extend(behind.and_then(|bound| behind_head(judge, *index, claimed_s, bound)));
+        found.extend(absent(judge, *index, claimed_s));
+        found.extend(too_early(judge, *index, claimed_s));
+    }
+    let mut counts: BTreeMap<ConvictionKind, usize> = BTreeMap::new();
+    for (kind, detail, proof) in found {
+        let count = counts.entry(kind).or_default();
+        *count += 1;
+        if *count <= MAX_NAMED {
+            judge.cosigned(kind, detail, proof);
+        }
+    }
+}
+
+/// The entry stands behind a head that is newer than the time it claims.
+fn behind_head(
+    judge: &Judge<'_>,
+    index: u64,
+    claimed_s: u64,
+    bound: &Bound<'_>,
+) -> Option<(ConvictionKind, String, Vec<Part>)> {
+    if bound.time_s <= claimed_s.saturating_add(OUTBOX_TOLERANCE_S) {
+        return None;
+    }
+    let detail = format!(
+        "entry {index} claims time {claimed_s}, but stands behind entry {} with a head that did not exist before {}",
+        bound.index, bound.time_s
+    );
+    let own = |index| judge.book.part(&judge.node.did, index);
+    Some((ConvictionKind::BackDated, detail, vec![own(bound.index), own(index), Part::Head(bound.note.to_vec())]))
+}
+
+/// A head without the entry was the newest that the quorum knew, long after the time it claims.
+fn absent(judge: &Judge<'_>, index: u64, claimed_s: u64) -> Option<(ConvictionKind, String, Vec<Part>)> {
+    let (until, seen) = judge.book.absent_until(index)?;
+    if until <= claimed_s.saturating_add(ABSENCE_TOLERANCE_S) {
+        return None;
+    }
+    let detail =
+        format!("entry {index} claims time {claimed_s}, but at {until} the newest head was of size {}", seen.head.size);
+    let proof = vec![Part::Head(seen.note.clone()), judge.book.part(&judge.node.did, index)];
+    Some((ConvictionKind::BackDated, detail, proof))
+}
+
+/// A head with the entry existed before the time it claims.
+fn too_early(judge: &Judge<'_>, index: u64, claimed_s: u64) -> Option<(ConvictionKind, String, Vec<Part>)> {
+    let (by, seen) = judge.book.earliest(index)?;
+    if claimed_s <= by.saturating_add(CLOCK_TOLERANCE_S) {
+        return None;
+    }
+    let detail = format!(
+        "entry {index} claims time {claimed_s}, but the head of size {} that covers it existed by {by}",
+        seen.head.size
+    );
+    let head = seen.note.clone();
+    Some((ConvictionKind::PreMade, detail, vec![Part::Entry { did: judge.did(), index, head }]))
+}
