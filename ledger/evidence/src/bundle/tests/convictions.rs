@@ -267,7 +267,9 @@ fn a_use_that_its_own_receipt_proves_must_be_in_the_log() {
     // Without the other's cosigned entry nobody knows when the receipt was made.
     assert_eq!(found(&with_policy(vec![ours(&a, late)])), []);
     // A foreign head in its own log shows sooner that it went on.
-    let foreign = history(2).cosigned(2, NOW_S + OUTBOX_TOLERANCE_S + 1);
+    let mut other = Node::new("f", 9);
+    other.event(NOW_S);
+    let foreign = other.cosigned(1, NOW_S + OUTBOX_TOLERANCE_S + 1);
     a.says(FOREIGN_HEAD_KIND, Act::Observed, NOW_S + OUTBOX_TOLERANCE_S + 1, Digest::sha256(&foreign));
     let mut sooner = bundle(&a, NOW_S + OUTBOX_TOLERANCE_S + 2);
     sooner.heads.push(foreign);
