@@ -1,8 +1,6 @@
 //! `shuyu audit`: the regulator's work, and the check of a bundle that needs no node and no network.
 
-use std::path::PathBuf;
-
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use serde_json::{Value, json};
 
 use crate::context::Globals;
@@ -32,22 +30,30 @@ pub enum Command {
 /// Commands about bundles.
 #[derive(Debug, Subcommand)]
 pub enum Bundle {
-    /// Write everything a third party needs to check the followed ledgers
-    #[command(after_help = "Example:\n  shuyu audit bundle make --file story.bundle.json")]
-    Make(Make),
-    /// Check a bundle: signatures, Merkle proofs, both parties' accounts. Needs no node and no network
-    #[command(after_help = "Example:\n  shuyu audit bundle verify story.bundle.json
+    /// Write everything a third party needs to check the followed ledgers, or the smallest proof of one misdeed
+    #[command(after_help = "Examples:
+  shuyu audit bundle make --file story.bundle.json
+  shuyu audit bundle make --policy city.policy --only back-dated --file proof.json
+  shuyu audit bundle make --receipt receipt.jws --policy city.policy --only omitted --file proof.json
+  shuyu audit bundle make --promise entry.bin=entry.promise --only dropped --file proof.json
+  shuyu audit bundle make --proof entry.bin=entry.tlog-proof --only altered --file proof.json
+  shuyu audit bundle make --head heard.checkpoint --only fork --file proof.json
+  shuyu audit bundle make --from story.bundle.json --only fork --file proof.json     without a node
+
+Kinds for --only: fork, inconsistent, rollback, altered, bad-signature, bad-statement, replayed,
+out-of-sequence, back-dated, pre-made, dropped, omitted, revoked-key, lying-witness, disagreement.
+What is added goes to the node that it names: the log by its origin, the receipt by its key.")]
+    Make(bundle::Make),
+    /// Check a bundle: signatures, Merkle proofs, times, both parties' accounts. Needs no node and no network
+    #[command(after_help = "Examples:
+  shuyu audit bundle verify story.bundle.json
+  shuyu audit bundle verify proof.json --policy city.policy --pin 'did:web:localhost%3A7101=localhost:7101/ledger+1f3c...'
+
+Each finding says what it rests on: `signed-by-accused` and `cosigned-by-quorum` convict, if you trust the
+keys (--pin) and the witnesses (--policy); `served-to-auditor` and `parties-disagree` are a reason to look again.
 
 Exit code 0 verified, 2 does not hold, 3 cannot be read.")]
     Verify(bundle::Verify),
-}
-
-/// Where to write.
-#[derive(Debug, Args)]
-pub struct Make {
-    /// Write to this file instead of stdout
-    #[arg(long, value_name = "FILE")]
-    file: Option<PathBuf>,
 }
 
 /// Runs a command about audits.
@@ -61,7 +67,7 @@ pub async fn run(globals: &Globals, command: &Command) -> Outcome {
         }
         Command::Sync => sync(globals).await,
         Command::Report => report(globals).await,
-        Command::Bundle(Bundle::Make(make)) => make_bundle(globals, make).await,
+        Command::Bundle(Bundle::Make(make)) => bundle::make(globals, make).await,
         Command::Bundle(Bundle::Verify(which)) => bundle::verify(globals, which),
     }
 }
@@ -103,18 +109,6 @@ async fn report(globals: &Globals) -> Outcome {
         )?;
     }
     refuse_if_any("the parties' accounts do not agree", findings(&answer.value))
-}
-
-async fn make_bundle(globals: &Globals, make: &Make) -> Outcome {
-    let answer = globals.api()?.post("v1/audit/bundle", &json!({})).await?;
-    let Some(file) = &make.file else {
-        return print::line(&answer.text);
-    };
-    std::fs::write(file, answer.text.as_bytes())
-        .map_err(|error| Failure::failed(format_args!("could not write `{}`: {error}", file.display())))?;
-    globals.say(format_args!("wrote {} bytes to {}", answer.text.len(), file.display()));
-    globals.hint(format_args!("`shuyu audit bundle verify {}` checks it on any machine", file.display()));
-    Ok(())
 }
 
 fn members<'a>(value: &'a Value, names: &[&str]) -> &'a [Value] {

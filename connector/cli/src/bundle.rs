@@ -1,5 +1,7 @@
 //! `shuyu audit bundle verify`: the judgement over a bundle, with nothing but the file.
 
+mod make;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -7,12 +9,15 @@ use clap::Args;
 use serde_json::{Value, json};
 use shuyu_base::Did;
 use shuyu_evidence::bundle::MAX_BUNDLE_BYTES;
-use shuyu_evidence::{Audit, Bundle, Verdict};
-use shuyu_tlog::Vkey;
+use shuyu_evidence::{Accused, Audit, Bundle, Conviction, Verdict};
+use shuyu_tlog::quorum::MAX_POLICY_BYTES;
+use shuyu_tlog::{Vkey, WitnessPolicy};
 
 use crate::context::{Globals, read_file};
 use crate::failure::{Failure, Outcome, chain};
 use crate::print;
+
+pub use make::{Make, make};
 
 /// Which bundle.
 #[derive(Debug, Args)]
@@ -22,6 +27,9 @@ pub struct Verify {
     /// A log's key you know from elsewhere, as DID=VKEY; may be repeated. Without it the bundle's own keys are believed
     #[arg(long = "pin", value_name = "DID=VKEY")]
     pins: Vec<String>,
+    /// The witnesses you trust and their quorum (a C2SP tlog-policy file), instead of those the bundle brings
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
 }
 
 /// Runs `shuyu audit bundle verify`.
@@ -29,7 +37,10 @@ pub fn verify(globals: &Globals, wish: &Verify) -> Outcome {
     let pins = wish.pins.iter().map(|pin| parse_pin(pin)).collect::<Outcome<BTreeMap<_, _>>>()?;
     let unreadable = |why: String| Failure::invalid(format_args!("`{}`: {why}", wish.file.display()));
     let bytes = read_file(&wish.file, MAX_BUNDLE_BYTES as u64)?;
-    let bundle = Bundle::parse(&bytes).map_err(|error| unreadable(chain(&error)))?;
+    let mut bundle = Bundle::parse(&bytes).map_err(|error| unreadable(chain(&error)))?;
+    if let Some(file) = &wish.policy {
+        bundle = bundle.with_policy(read_policy(file)?);
+    }
     bundle.check_pins(&pins).map_err(|error| Failure::refused(chain(&error)))?;
     let audit = bundle.verify().map_err(|error| unreadable(chain(&error)))?;
     if globals.is_json() {
@@ -47,9 +58,29 @@ pub fn verify(globals: &Globals, wish: &Verify) -> Outcome {
             }
             Ok(())
         }
-        Verdict::DoesNotHold(convictions) => Err(Failure::refused("the bundle proves that something does not hold")
-            .because(convictions.iter().map(ToString::to_string).collect())),
+        Verdict::DoesNotHold(convictions) => {
+            let failure = Failure::refused("the bundle proves that something does not hold")
+                .because(convictions.iter().map(ToString::to_string).collect());
+            Err(if convictions.iter().any(|one| one.basis.convicts()) {
+                let trusted =
+                    [(pins.is_empty(), "--pin"), (wish.policy.is_none() && bundle.policy.is_some(), "--policy")];
+                let missing: Vec<&str> = trusted.into_iter().filter(|(is, _)| *is).map(|(_, name)| name).collect();
+                if missing.is_empty() { failure } else { failure.hint(trust_hint(&missing)) }
+            } else {
+                failure.hint("none of this convicts by itself: it rests on the word of the auditor or of one party")
+            })
+        }
     }
+}
+
+fn trust_hint(missing: &[&str]) -> String {
+    format!("keys and witnesses are those the bundle brings; {} holds them against yours", missing.join(" and "))
+}
+
+/// Reads a witness policy.
+fn read_policy(file: &std::path::Path) -> Outcome<WitnessPolicy> {
+    let bytes = read_file(file, MAX_POLICY_BYTES as u64)?;
+    WitnessPolicy::parse(&bytes).map_err(|error| Failure::invalid(format_args!("`{}`: {error}", file.display())))
 }
 
 fn parse_pin(text: &str) -> Outcome<(Did, Vkey)> {
@@ -108,5 +139,23 @@ fn as_json(audit: &Audit) -> Value {
         Verdict::Holds => Vec::new(),
         Verdict::DoesNotHold(convictions) => convictions.iter().map(ToString::to_string).collect(),
     };
-    json!({"holds": findings.is_empty(), "nodes": nodes, "comparisons": pairs, "findings": findings})
+    let convictions: Vec<Value> = match &audit.verdict {
+        Verdict::Holds => Vec::new(),
+        Verdict::DoesNotHold(convictions) => convictions.iter().map(conviction_json).collect(),
+    };
+    json!({"holds": findings.is_empty(), "nodes": nodes, "comparisons": pairs, "findings": findings,
+        "convictions": convictions})
+}
+
+fn conviction_json(one: &Conviction) -> Value {
+    let who: Vec<String> = one
+        .who
+        .iter()
+        .map(|who| match who {
+            Accused::Node(did) => did.to_string(),
+            Accused::Witness(key) => key.clone(),
+        })
+        .collect();
+    json!({"kind": one.kind.name(), "basis": one.basis.name(), "convicts": one.basis.convicts(), "who": who,
+        "detail": one.detail})
 }

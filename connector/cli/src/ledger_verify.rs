@@ -321,17 +321,10 @@ fn judge(owner: &Owner, files: &Files, proof: Option<&Path>) -> Outcome<Summary>
     let head = peek_head(&files.checkpoint)?;
     let vkey = log_key(owner, &head, &files.checkpoint)?;
     let now = crate::clock::now_millis();
-    let bundle = Bundle {
-        made_at: now,
-        nodes: vec![NodeEvidence {
-            did: owner.did.clone(),
-            document: owner.document.clone(),
-            vkey,
-            observed: vec![Observed { at: now, checkpoint: files.checkpoint.clone() }],
-            files: files.tiles.clone(),
-            picked: Vec::new(),
-        }],
-    };
+    let node = NodeEvidence::new(owner.did.clone(), owner.document.clone(), vkey);
+    let observed = vec![Observed { at: now, checkpoint: files.checkpoint.clone() }];
+    let node = NodeEvidence { observed, files: files.tiles.clone(), ..node };
+    let bundle = Bundle { made_at: now, policy: None, heads: Vec::new(), nodes: vec![node] };
     if let Some(file) = proof {
         let text = bundle.to_json().map_err(|error| Failure::failed(chain(&error)))?;
         std::fs::write(file, text).map_err(|error| Failure::failed(format_args!("`{}`: {error}", file.display())))?;

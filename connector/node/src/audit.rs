@@ -1,6 +1,7 @@
 //! A regulator's work: mirror the ledgers of others, verify every byte copied, compare the parties' accounts.
 
-use std::collections::BTreeMap;
+mod bundle;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,9 +9,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use shuyu_base::{Did, Digest};
 use shuyu_credentials::DidDocument;
-use shuyu_evidence::{Audit, Bundle, NodeEvidence, Observed, Verdict};
 use shuyu_resolver::DidResolver;
-use shuyu_tlog::{SignedCheckpoint, TilePath, Vkey, tiles_of};
+use shuyu_tlog::{SignedCheckpoint, Vkey, tiles_of};
 
 use crate::clock;
 use crate::locks::KeyedLocks;
@@ -166,6 +166,7 @@ impl Auditor {
             && row.size < size
         {
             self.copy(&did, &root, size).await?;
+            self.copy_heads(&did, &root, row.size, size).await;
             row.size = size;
         }
         // The checkpoint is remembered last: what it covers is on our disk by then.
@@ -213,54 +214,6 @@ impl Auditor {
             })?;
         }
         Ok(())
-    }
-
-    fn verified(&self, did: &str, size: u64, untraced: &[String]) -> Result<Value, Problem> {
-        let Some(row) = self.store.get::<FollowedRow>(Table::Audit, did)? else {
-            return Err(Problem::not_found("followed node", did));
-        };
-        let bundle = Bundle { made_at: clock::now(), nodes: vec![self.evidence(&row)?] };
-        let mut findings: Vec<String> = match bundle.verify() {
-            Ok(Audit { verdict: Verdict::Holds, .. }) => Vec::new(),
-            Ok(Audit { verdict: Verdict::DoesNotHold(convictions), .. }) => {
-                convictions.iter().map(ToString::to_string).collect()
-            }
-            Err(error) => vec![chain(&error)],
-        };
-        let stranger = |kid: &String| format!("no key held of this node handed over to `{kid}`; it is not taken");
-        findings.extend(untraced.iter().map(stranger));
-        Ok(json!({ "did": did, "size": size, "verified": findings.is_empty(), "findings": findings, "reached": true }))
-    }
-
-    /// Everything held about every followed node, as one bundle.
-    ///
-    /// # Errors
-    /// When the mirror cannot be read.
-    pub fn bundle(&self) -> Result<Bundle, Problem> {
-        let nodes = self.rows()?.iter().map(|row| self.evidence(row)).collect::<Result<_, _>>()?;
-        Ok(Bundle { made_at: clock::now(), nodes })
-    }
-
-    fn evidence(&self, row: &FollowedRow) -> Result<NodeEvidence, Problem> {
-        let damaged = |what: &str| Problem::conflict(format!("what is stored about `{}` is damaged: {what}", row.did));
-        let did: Did = row.did.parse().map_err(|_| damaged("did"))?;
-        let document = held_document(row)?;
-        let vkey: Vkey = row.vkey.parse().map_err(|_| damaged("vkey"))?;
-        let mirror = self.mirror(&did);
-        let mut files: BTreeMap<TilePath, Vec<u8>> = BTreeMap::new();
-        for path in tiles_of(row.size) {
-            let bytes = std::fs::read(mirror.join(path.to_string())).map_err(|error| damaged(&error.to_string()))?;
-            files.insert(path, bytes);
-        }
-        let observed = row
-            .observed
-            .iter()
-            .map(|seen| Observed {
-                at: shuyu_base::UnixMillis(seen.at),
-                checkpoint: seen.checkpoint.clone().into_bytes(),
-            })
-            .collect();
-        Ok(NodeEvidence { did, document, vkey, observed, files, picked: Vec::new() })
     }
 
     fn mirror(&self, did: &Did) -> PathBuf {

@@ -23,7 +23,7 @@
 //! | inconsistent | a signed head n, a signed head m, and a consistency proof from another root at m to n ([`Prefix`]), or all entries of n | signed |
 //! | altered | two entries proven at one index; or bytes served that do not hash to the signed root | signed; served |
 //! | rollback | a smaller head served after a larger one. Serving an old head is no signature: the log may only be stale | served |
-//! | back-dated | an entry claims `t` and stands behind a `ledger.foreign-head` entry whose note is newer than `t`; or a head without it was the newest that the quorum knew at a time after `t` | quorum |
+//! | back-dated | an entry claims `t` and stands behind an entry that states a cosigned head newer than `t` (`ledger.witnessed-head`); or a head without it was the newest that the quorum knew at a time after `t` | quorum |
 //! | pre-made | an entry claims `t`, and a head that covers it was cosigned before `t` | quorum |
 //! | dropped | a promise, and another entry at the promised place; or a head without the place that was the newest the quorum knew after the deadline | signed; quorum |
 //! | omitted | the accused's own receipt of a use, cosigned in the other party's log, and the accused's whole log, later, without the use | quorum |
@@ -36,7 +36,7 @@
 //! ## Honest nodes
 //!
 //! A statement is signed before it enters the log; a crash or a full disk keeps it in the outbox until the node is back,
-//! and the node empties the outbox before it records anything else. So what stands behind a foreign head was made within
+//! and the node empties the outbox before it records anything else. So what stands behind a stated head was made within
 //! [`OUTBOX_TOLERANCE_S`] of it. A cosignature says what a *witness* saw, and anyone may ask a witness to cosign an old
 //! head anew: a head that lacks an entry shows only that the log and its witnesses were apart, so there the tolerance is
 //! [`ABSENCE_TOLERANCE_S`]. Whoever is down, or cut off from its witnesses, for longer than that with entries under way
@@ -102,9 +102,9 @@ pub const ABSENCE_TOLERANCE_S: u64 = 86_400;
 /// seconds.
 pub const CLOCK_TOLERANCE_S: u64 = 300;
 
-/// The kind of the statement by which a log takes up the cosigned head of another log; its event is the SHA-256 of the
-/// whole note.
-pub const FOREIGN_HEAD_KIND: &str = "ledger.foreign-head";
+/// The kinds of statements by which a log takes up a cosigned head, its own or another log's: `event` is the SHA-256 of
+/// the whole note, whose cosignatures nobody knew before they were given.
+pub const HEAD_KINDS: [&str; 2] = [crate::statement::WITNESSED_HEAD, "ledger.foreign-head"];
 
 /// The kind of the statement by which a node makes a change of keys evident; `commit.from` is the thumbprint of the key
 /// that leaves.

@@ -2,9 +2,12 @@
 // notes and proofs are those of golang.org/x/mod/sumdb, which checks the Go module ecosystem.
 //
 //	go-tlog DIR VKEY [OLDER-CHECKPOINT-FILE]
+//	go-tlog bundle FILE
 //
 // It opens DIR/checkpoint with VKEY, proves every entry of every entry bundle against the signed root, checks that every
 // tile of hashes is what the entries hash to, and, if an older checkpoint is given, proves that the log only grew.
+//
+// With `bundle` it judges an audit bundle (see judge.go) and prints a line for each conviction: kind, basis, accused.
 //
 // Exit status: 0 everything holds, 1 something does not hold, 2 usage or unreadable input.
 package main
@@ -29,6 +32,9 @@ const (
 )
 
 func main() {
+	if len(os.Args) == 3 && os.Args[1] == "bundle" {
+		os.Exit(judgeFile(os.Args[2]))
+	}
 	if len(os.Args) < 3 || len(os.Args) > 4 {
 		fmt.Fprintln(os.Stderr, "usage: go-tlog DIR VKEY [OLDER-CHECKPOINT-FILE]")
 		os.Exit(2)
@@ -95,6 +101,11 @@ func openCheckpoint(path string, verifier note.Verifier) (tlog.Tree, error) {
 	if err != nil {
 		return tlog.Tree{}, err
 	}
+	return openTree(path, data, verifier)
+}
+
+// openTree opens a checkpoint's bytes; path names them in errors.
+func openTree(path string, data []byte, verifier note.Verifier) (tlog.Tree, error) {
 	opened, err := note.Open(data, note.VerifierList(verifier))
 	if err != nil {
 		return tlog.Tree{}, faultf("%s: %v", path, err)

@@ -6,7 +6,7 @@ use shuyu_base::keys::PublicKey;
 use shuyu_base::{Digest, HashKind};
 
 use super::super::{
-    ABSENCE_TOLERANCE_S, Bundle, CLOCK_TOLERANCE_S, ConvictionKind, FOREIGN_HEAD_KIND, OUTBOX_TOLERANCE_S, Part,
+    ABSENCE_TOLERANCE_S, Bundle, CLOCK_TOLERANCE_S, ConvictionKind, HEAD_KINDS, OUTBOX_TOLERANCE_S, Part,
 };
 use super::book;
 use super::node::Judge;
@@ -24,13 +24,13 @@ pub(super) struct Bound<'a> {
     pub note: &'a [u8],
 }
 
-/// The foreign heads of a log, in its order; each as late as the latest so far.
+/// The heads that a log states, in its order, each later than those before.
 pub(super) fn bounds<'a>(bundle: &'a Bundle, statements: &[Statement], places: &[(u64, PublicKey)]) -> Vec<Bound<'a>> {
     let mut notes: BTreeMap<Digest, &[u8]> = BTreeMap::new();
     notes.extend(bundle.heads.iter().map(|note| (Digest::new(HashKind::Sha256, sha256(note)), note.as_slice())));
     let mut found: Vec<Bound<'_>> = Vec::new();
     for (statement, (index, _)) in statements.iter().zip(places) {
-        if statement.kind != FOREIGN_HEAD_KIND || statement.act != Act::Observed {
+        if !HEAD_KINDS.contains(&statement.kind.as_str()) || statement.act != Act::Observed {
             continue;
         }
         let Some(note) = notes.get(&statement.event) else { continue };

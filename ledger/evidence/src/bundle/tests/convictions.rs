@@ -174,7 +174,7 @@ fn what_stands_behind_a_newer_foreign_head_is_back_dated() {
     let foreign = history(2).cosigned(2, NOW_S);
     let mut a = Node::new("b", 2);
     a.event(NOW_S - HOUR_S);
-    a.says(FOREIGN_HEAD_KIND, Act::Observed, NOW_S, Digest::sha256(&foreign));
+    a.says(HEAD_KINDS[1], Act::Observed, NOW_S, Digest::sha256(&foreign));
     a.event(NOW_S - OUTBOX_TOLERANCE_S);
     let mut bundle = with_policy(vec![a.evidence()]);
     bundle.heads.push(foreign.clone());
@@ -270,7 +270,7 @@ fn a_use_that_its_own_receipt_proves_must_be_in_the_log() {
     let mut other = Node::new("f", 9);
     other.event(NOW_S);
     let foreign = other.cosigned(1, NOW_S + OUTBOX_TOLERANCE_S + 1);
-    a.says(FOREIGN_HEAD_KIND, Act::Observed, NOW_S + OUTBOX_TOLERANCE_S + 1, Digest::sha256(&foreign));
+    a.says(HEAD_KINDS[1], Act::Observed, NOW_S + OUTBOX_TOLERANCE_S + 1, Digest::sha256(&foreign));
     let mut sooner = bundle(&a, NOW_S + OUTBOX_TOLERANCE_S + 2);
     sooner.heads.push(foreign);
     convicts(&sooner, kind, basis);
@@ -326,7 +326,7 @@ impl Node {
     }
 
     pub(super) fn takes_head(&mut self, at_s: u64, note: &[u8]) -> usize {
-        self.says(FOREIGN_HEAD_KIND, Act::Observed, at_s, Digest::sha256(note))
+        self.says(HEAD_KINDS[0], Act::Observed, at_s, Digest::sha256(note))
     }
 
     pub(super) fn bundle_with(&self, notes: &[Vec<u8>], heads: &[Vec<u8>], promises: Vec<Picked>) -> Bundle {
