@@ -5,16 +5,27 @@ use serde_json::{Value, json};
 
 use crate::context::Globals;
 use crate::failure::{Failure, Outcome};
-use crate::{bundle, print};
+use crate::{bundle, follow, print};
 
 /// Commands about audits.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Follow the ledger of a node
-    #[command(after_help = "Example:\n  shuyu audit follow did:web:localhost%3A7101")]
-    Follow {
-        /// DID of the node's owner
-        did: String,
+    /// Follow ledgers: copy what is new, verify every byte of it, compare the parties' accounts, raise alarms
+    #[command(after_help = "Examples:
+  shuyu audit follow did:web:localhost%3A7101        follow this node from now on, and show what is found
+  shuyu audit follow                                 show what is found at all followed nodes, until interrupted
+  shuyu audit follow --once                          look once; exit code 2 if anything does not hold
+
+The node follows by itself, every `[audit] every-s` seconds (10); this command only shows it, and asks it to look now. After
+a break it goes on where it was: what was copied is not copied again, and after a start everything copied is verified again.
+Alarms are kept: `shuyu audit alarms` lists them, and web hooks hear of each as `audit.alarm`.")]
+    Follow(follow::Follow),
+    /// List the alarms that were raised
+    #[command(after_help = "Example:\n  shuyu audit alarms --after 12\n\nExit code 2 if there are any.")]
+    Alarms {
+        /// Only those after this number
+        #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+        after: u64,
     },
     /// Fetch what is new in all followed ledgers and verify it
     #[command(after_help = "Example:\n  shuyu audit sync\n\nExit code 2 if a ledger does not hold.")]
@@ -59,12 +70,8 @@ Exit code 0 verified, 2 does not hold, 3 cannot be read.")]
 /// Runs a command about audits.
 pub async fn run(globals: &Globals, command: &Command) -> Outcome {
     match command {
-        Command::Follow { did } => {
-            let answer = globals.api()?.post("v1/audit/nodes", &json!({"did": did})).await?;
-            globals.done(&answer, format_args!("following the ledger of {did}"))?;
-            globals.hint(format_args!("`shuyu audit sync` fetches and verifies it"));
-            Ok(())
-        }
+        Command::Follow(wish) => follow::run(globals, wish).await,
+        Command::Alarms { after } => follow::alarms(globals, *after).await,
         Command::Sync => sync(globals).await,
         Command::Report => report(globals).await,
         Command::Bundle(Bundle::Make(make)) => bundle::make(globals, make).await,

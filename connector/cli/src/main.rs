@@ -16,6 +16,7 @@ mod contract;
 mod credential;
 mod doctor;
 mod failure;
+mod follow;
 mod init;
 mod issuer;
 mod key;

@@ -1,6 +1,10 @@
 //! A regulator's work: mirror the ledgers of others, verify every byte copied, compare the parties' accounts.
 
 mod bundle;
+mod follower;
+mod progress;
+
+pub use follower::Follower;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,7 +14,7 @@ use serde_json::{Value, json};
 use shuyu_base::{Did, Digest};
 use shuyu_credentials::DidDocument;
 use shuyu_resolver::DidResolver;
-use shuyu_tlog::{SignedCheckpoint, Vkey, tiles_of};
+use shuyu_tlog::{SignedCheckpoint, TilePath, Vkey, tiles_of};
 
 use crate::clock;
 use crate::locks::KeyedLocks;
@@ -149,6 +153,18 @@ impl Auditor {
         Ok(results)
     }
 
+    /// The row of a followed node.
+    fn row(&self, did: &Did) -> Result<Option<FollowedRow>, Problem> {
+        Ok(self.store.get(Table::Audit, did.as_str())?)
+    }
+
+    /// Copies what is new at one node; the keys that nobody handed over to are returned.
+    async fn refresh(&self, did: &Did) -> Result<Vec<String>, Problem> {
+        let _guard = self.locks.lock(did.as_str()).await;
+        let row = self.row(did)?.ok_or_else(|| Problem::not_found("followed node", did.as_str()))?;
+        Ok(self.sync_one(row).await?.1)
+    }
+
     async fn sync_one(&self, mut row: FollowedRow) -> Result<(u64, Vec<String>), Problem> {
         let did: Did = row.did.parse().map_err(|_| Problem::conflict("a stored row names no DID"))?;
         let untraced = self.follow_keys(&did, &mut row).await?;
@@ -169,8 +185,12 @@ impl Auditor {
             self.copy_heads(&did, &root, row.size, size).await;
             row.size = size;
         }
-        // The checkpoint is remembered last: what it covers is on our disk by then.
-        if is_new {
+        // What else is known of the log: its newest cosigned head, and what it tried to have cosigned here.
+        let mut also = self.witness.as_ref().map(|desk| desk.refused(vkey.name())).transpose()?.unwrap_or_default();
+        also.extend(self.text(&did, &format!("{root}/witnessed"), MAX_CHECKPOINT_BYTES).await);
+        also.retain(|note| *note != checkpoint && row.observed.iter().all(|seen| seen.checkpoint != *note));
+        // Checkpoints are remembered last: what they cover is on our disk by then.
+        for checkpoint in also.into_iter().chain(is_new.then_some(checkpoint)) {
             if MAX_OBSERVED <= row.observed.len() {
                 row.observed.remove(0);
             }
@@ -206,14 +226,26 @@ impl Auditor {
                 .bytes(did, &format!("{root}/{path}"), max_bytes)
                 .await
                 .map_err(|error| Problem::peer(chain(&error)))?;
-            write(&file, &bytes).await.map_err(|error| {
-                Problem::new(
-                    axum::http::StatusCode::INTERNAL_SERVER_ERROR,
-                    format!("cannot write `{}`: {error}", file.display()),
-                )
-            })?;
+            write(&file, &bytes).await.map_err(|error| cannot_write(&file, &error))?;
         }
         Ok(())
+    }
+
+    /// Puts the verified checkpoint beside the tiles of the mirror: from now on they are a log that can be served.
+    async fn serve_head(&self, did: &Did, head: &str) -> Result<(), Problem> {
+        let file = self.mirror(did).join("checkpoint");
+        write(&file, head.as_bytes()).await.map_err(|error| cannot_write(&file, &error))
+    }
+
+    /// The file at `path` of the mirror of the log whose origin has this hash (SHA-256, hex; tlog-mirror), verified up to
+    /// the checkpoint that is served with it. `None` for every path that names no file of a log.
+    pub fn mirrored(&self, origin: &str, path: &str) -> Option<PathBuf> {
+        let is_file = path == "checkpoint" || path.parse::<TilePath>().is_ok();
+        let is_of = |row: &FollowedRow| {
+            row.vkey.parse::<Vkey>().is_ok_and(|key| crate::witness::origin_hash(key.name()) == origin)
+        };
+        let row = self.rows().ok()?.into_iter().find(|row| is_file && is_of(row))?;
+        Some(self.mirror(&row.did.parse().ok()?).join(path))
     }
 
     fn mirror(&self, did: &Did) -> PathBuf {
@@ -240,6 +272,11 @@ fn held_document(row: &FollowedRow) -> Result<DidDocument, Problem> {
     let did: Option<Did> = row.did.parse().ok();
     let document = did.and_then(|did| DidDocument::parse(row.document.to_string().as_bytes(), &did).ok());
     document.ok_or_else(|| Problem::conflict(format!("what is stored about `{}` is damaged: document", row.did)))
+}
+
+fn cannot_write(file: &Path, error: &std::io::Error) -> Problem {
+    let words = format!("cannot write `{}`: {error}", file.display());
+    Problem::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, words)
 }
 
 /// Writes a whole file or none.

@@ -82,6 +82,9 @@ pub struct Config {
     /// Cosigning the ledgers of others.
     #[serde(default)]
     pub witness: WitnessOptions,
+    /// Following the ledgers of others.
+    #[serde(default)]
+    pub audit: AuditOptions,
     /// Object stores with tables of this holder.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub buckets: Vec<BucketKeys>,
@@ -179,6 +182,22 @@ pub struct LedgerOptions {
     /// not set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heads_every_s: Option<u32>,
+}
+
+/// Following other ledgers: `[audit]`, for the role `regulator`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct AuditOptions {
+    /// How often every followed node is looked at, in seconds, 1 to 3600; 10 if it is not set.
+    pub every_s: u32,
+    /// Serve the mirrors to everybody, below `/mirror/<SHA-256 of the origin>`: for ledgers that are public anyway.
+    pub serve_mirrors: bool,
+}
+
+impl Default for AuditOptions {
+    fn default() -> Self {
+        Self { every_s: 10, serve_mirrors: false }
+    }
 }
 
 /// Cosigning other ledgers: `[witness]`, for the role `witness`.
@@ -398,6 +417,9 @@ impl Config {
             return bad("limits.credentials-ttl-s", "must be 1 to 300");
         }
         self.witness.keys()?;
+        if !(1..=3600).contains(&self.audit.every_s) {
+            return bad("audit.every-s", "must be 1 to 3600");
+        }
         if self.ledger.promise_s.is_some_and(|promise_s| !(1..=86_400).contains(&promise_s)) {
             return bad("ledger.promise-s", "must be 1 to 86400");
         }

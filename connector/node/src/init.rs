@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use shuyu_base::keys::{PublicKey, SecretKey, Suite};
 
 use crate::config::{
-    Config, ConfigError, FILE_NAME, Keys, LedgerOptions, Limits, Listen, Public, Role, Space, Tls, WitnessOptions,
+    AuditOptions, Config, ConfigError, FILE_NAME, Keys, LedgerOptions, Limits, Listen, Public, Role, Space, Tls,
+    WitnessOptions,
 };
 
 /// Name of the file with the management API's key.
@@ -151,6 +152,7 @@ fn config(options: &InitOptions) -> Result<Config, InitError> {
         },
         ledger: LedgerOptions::default(),
         witness: WitnessOptions::default(),
+        audit: AuditOptions::default(),
         buckets: Vec::new(),
         limits: Limits::default(),
         space: None,

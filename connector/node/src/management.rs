@@ -28,7 +28,7 @@ use shuyu_ledger::Ledger;
 use tokio_util::sync::CancellationToken;
 
 use crate::api_keys::ApiKeys;
-use crate::audit::Auditor;
+use crate::audit::{Auditor, Follower};
 use crate::config::Config;
 use crate::holdings::Holdings;
 use crate::hooks::Hooks;
@@ -60,6 +60,8 @@ pub struct Parts {
     pub metrics: Metrics,
     /// The wallet, and the issuer where the node is one.
     pub claims: Arc<claims::Desk>,
+    /// Follows ledgers without end.
+    pub follower: Arc<Follower>,
     /// The witness, where the node is one.
     pub witness: Option<Arc<WitnessDesk>>,
     /// The keys that callers present.
@@ -98,7 +100,7 @@ pub fn router(parts: Parts) -> Router {
         .merge(exchange::router(parts.desk))
         .merge(claims::router(parts.claims))
         .merge(ledger::router(parts.ledger))
-        .merge(audit::router(parts.auditor))
+        .merge(audit::router(parts.auditor, parts.follower))
         .merge(witness::router(parts.witness.map(|desk| (desk, public_url))));
     let routes = routes.layer(middleware::from_fn(crate::whole::carried_through));
     guarded(routes, parts.api_keys.clone())

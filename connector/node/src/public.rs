@@ -10,6 +10,7 @@ use axum::{Json, Router};
 use shuyu_ledger::{Ledger, Served};
 use shuyu_tlog::TilePath;
 
+use crate::audit::Auditor;
 use crate::identity::Identity;
 use crate::metrics::Metrics;
 
@@ -25,6 +26,19 @@ pub fn router(identity: &Identity, ledger: Arc<Ledger>, metrics: Metrics) -> Rou
         .nest("/ledger", log(Arc::clone(&ledger), |ledger| Some(ledger.served())))
         .nest("/ledger-sm3", log(ledger, Ledger::twin))
         .merge(metrics.router())
+}
+
+/// The mirrors of followed ledgers, each a log below the hash of its origin (C2SP tlog-mirror).
+pub fn mirrors(auditor: Arc<Auditor>) -> Router {
+    Router::new().route("/mirror/{origin}/{*path}", get(mirrored)).with_state(auditor)
+}
+
+async fn mirrored(State(auditor): State<Arc<Auditor>>, Path((origin, path)): Path<(String, String)>) -> Response {
+    let Some(file) = auditor.mirrored(&origin, &path) else { return StatusCode::NOT_FOUND.into_response() };
+    match tokio::fs::read(file).await {
+        Ok(bytes) => bytes.into_response(),
+        Err(_) => StatusCode::NOT_FOUND.into_response(),
+    }
 }
 
 /// Where did:web looks for the document (did:web method, section 2.5.2).

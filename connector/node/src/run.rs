@@ -24,7 +24,7 @@ use tonic::transport::{Identity as TlsIdentity, ServerTlsConfig};
 use crate::access::AccessTokens;
 use crate::agreements::Agreements;
 use crate::api_keys::ApiKeys;
-use crate::audit::Auditor;
+use crate::audit::{Auditor, Follower};
 use crate::catalogue::Catalogue;
 use crate::claims::issuer::server::{IssuerService, router as issuer_router};
 use crate::claims::issuer::{Issuer, IssuerTools};
@@ -146,6 +146,7 @@ struct Node {
     doorkeeper: Doorkeeper,
     twin: TwinBinder,
     cosigning: Cosigning,
+    follower: Arc<Follower>,
     tls: Option<RustlsConfig>,
     tls_pem: Option<TlsPem>,
 }
@@ -243,6 +244,9 @@ impl Node {
         let metrics = Metrics::new(Arc::clone(&ledger));
         let auditor = Auditor::new(dir, store.clone(), Arc::clone(&peers), Arc::clone(&resolver), witness.clone())
             .map_err(|problem| RunError::Recover(problem.detail))?;
+        let auditor = Arc::new(auditor);
+        let every = Duration::from_secs(config.audit.every_s.into());
+        let follower = Arc::new(Follower::new(Arc::clone(&auditor), tools.events.clone(), every));
         let dsp = dsp_server::router(Arc::new(dsp_server::Dsp {
             doorkeeper: doorkeeper.clone(),
             spaces,
@@ -274,6 +278,8 @@ impl Node {
             Some(witness) => public.merge(witness_router(Arc::clone(witness))),
             None => public,
         };
+        let public =
+            if config.audit.serve_mirrors { public.merge(public::mirrors(Arc::clone(&auditor))) } else { public };
         let desk = Arc::new(management::exchange::Desk {
             negotiations: Arc::clone(&negotiations),
             transfers: Arc::clone(&transfers),
@@ -293,7 +299,8 @@ impl Node {
             desk,
             holdings,
             ledger: Arc::clone(&ledger),
-            auditor: Arc::new(auditor),
+            auditor,
+            follower: Arc::clone(&follower),
             witness,
             engine: Arc::clone(&engine),
             metrics,
@@ -324,7 +331,21 @@ impl Node {
             tools.tasks.spawn(async move { issuer.keep_up().await });
         }
         let management = management.merge(token_router(claims.tokens));
-        Ok(Self { config, tools, public, management, gate, engine, pull, doorkeeper, twin, cosigning, tls, tls_pem })
+        Ok(Self {
+            config,
+            tools,
+            public,
+            management,
+            gate,
+            engine,
+            pull,
+            doorkeeper,
+            twin,
+            cosigning,
+            follower,
+            tls,
+            tls_pem,
+        })
     }
 
     async fn serve(self) -> Result<(), RunError> {
@@ -349,6 +370,9 @@ impl Node {
         // After what an earlier run left was completed: what is cosigned then is all that was promised.
         let cosigning = self.cosigning.run(stop.clone());
         let housekeeping = tokio::spawn(async move { tokio::join!(housekeeping, twin, cosigning) });
+        if self.config.has(Role::Regulator) {
+            self.tools.tasks.spawn(self.follower.run(stop.clone()));
+        }
         // The first server that ends, by itself or because a stop was asked for, ends the others.
         let mut result = first(servers.join_next().await);
         stop.cancel();

@@ -82,12 +82,16 @@ pub enum Table {
     DataPlanes,
     /// What foreign data planes were told about our transfers, by transfer id.
     Leads,
+    /// What does not fit in the followed ledgers, by number.
+    Alarms,
+    /// Numbers of the alarms, by what they say.
+    AlarmsRaised,
     /// What this node cosigned of other nodes' ledgers, and how often.
     Witness,
 }
 
 impl Table {
-    const ALL: [Self; 35] = [
+    const ALL: [Self; 37] = [
         Self::Assets,
         Self::Policies,
         Self::Offers,
@@ -122,6 +126,8 @@ impl Table {
         Self::Flows,
         Self::DataPlanes,
         Self::Leads,
+        Self::Alarms,
+        Self::AlarmsRaised,
         Self::Witness,
     ];
 
@@ -161,6 +167,8 @@ impl Table {
             Self::Flows => "flows.v1",
             Self::DataPlanes => "data-planes.v1",
             Self::Leads => "leads.v1",
+            Self::Alarms => "alarms.v1",
+            Self::AlarmsRaised => "alarms-raised.v1",
             Self::Witness => "witness.v1",
         }
     }

@@ -5,4 +5,4 @@ pub mod desk;
 mod high_water;
 
 pub use cosigning::{Cosigning, Quorums};
-pub use desk::{WitnessDesk, router};
+pub use desk::{WitnessDesk, origin_hash, router};

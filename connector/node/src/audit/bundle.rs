@@ -1,6 +1,7 @@
 //! What the mirror holds, as a bundle that anybody can judge; and the heads that mirrored logs state.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 use shuyu_base::{Did, UnixMillis};
@@ -33,6 +34,15 @@ impl Auditor {
         let stranger = |kid: &String| format!("no key held of this node handed over to `{kid}`; it is not taken");
         findings.extend(untraced.iter().map(stranger));
         Ok(json!({ "did": did, "size": size, "verified": findings.is_empty(), "findings": findings, "reached": true }))
+    }
+
+    /// What does not hold in everything that is held of a node.
+    pub(super) async fn judged(self: &Arc<Self>, did: &Did) -> Result<Vec<String>, Problem> {
+        let (auditor, did) = (Arc::clone(self), did.clone());
+        let judged = tokio::task::spawn_blocking(move || auditor.verified(did.as_str(), 0, &[]));
+        let judged = judged.await.map_err(|error| Problem::conflict(error.to_string()))??;
+        let findings = judged.get("findings").and_then(Value::as_array).into_iter().flatten();
+        Ok(findings.filter_map(Value::as_str).map(str::to_owned).collect())
     }
 
     /// Everything held about every followed node, as one bundle.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -11,18 +11,45 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use shuyu_evidence::Verdict;
 
-use crate::audit::Auditor;
+use crate::audit::{Auditor, Follower};
 use crate::management::{Body, chain};
 use crate::problem::Problem;
 
 /// Routes under `/v1`.
-pub fn router(auditor: Arc<Auditor>) -> Router {
+pub fn router(auditor: Arc<Auditor>, follower: Arc<Follower>) -> Router {
+    let following = Router::new()
+        .route("/audit/standing", get(standing))
+        .route("/audit/alarms", get(alarms))
+        .route("/audit/pass", post(pass))
+        .with_state(follower);
     Router::new()
         .route("/audit/nodes", get(nodes).post(follow))
         .route("/audit/sync", post(sync))
         .route("/audit/report", get(report))
         .route("/audit/bundle", post(bundle))
         .with_state(auditor)
+        .merge(following)
+}
+
+/// How each followed node fares.
+async fn standing(State(follower): State<Arc<Follower>>) -> Json<Value> {
+    Json(json!({ "items": follower.standings().await, "next": null }))
+}
+
+#[derive(Deserialize)]
+struct After {
+    #[serde(default)]
+    after: u64,
+}
+
+async fn alarms(State(follower): State<Arc<Follower>>, Query(from): Query<After>) -> Result<Json<Value>, Problem> {
+    Ok(Json(json!({ "items": follower.alarms(from.after)?, "next": null })))
+}
+
+/// Looks at every followed node now.
+async fn pass(State(follower): State<Arc<Follower>>) -> Result<Json<Value>, Problem> {
+    follower.pass().await?;
+    Ok(Json(json!({ "items": follower.standings().await, "next": null })))
 }
 
 #[derive(Deserialize)]
