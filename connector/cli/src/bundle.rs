@@ -83,7 +83,11 @@ fn read_policy(file: &std::path::Path) -> Outcome<WitnessPolicy> {
     WitnessPolicy::parse(&bytes).map_err(|error| Failure::invalid(format_args!("`{}`: {error}", file.display())))
 }
 
-fn parse_pin(text: &str) -> Outcome<(Did, Vkey)> {
+/// A log's key, as `--pin` takes it.
+///
+/// # Errors
+/// Usage, naming what is wrong.
+pub fn parse_pin(text: &str) -> Outcome<(Did, Vkey)> {
     let bad = |why: &dyn std::fmt::Display| Failure::usage(format_args!("--pin `{text}`: {why}"));
     let (did, vkey) = text.split_once('=').ok_or_else(|| bad(&"write DID=VKEY"))?;
     Ok((did.parse().map_err(|error| bad(&error))?, vkey.parse().map_err(|error| bad(&error))?))

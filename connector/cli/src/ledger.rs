@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::context::Globals;
 use crate::failure::{Failure, Outcome};
-use crate::{ledger_verify, print};
+use crate::{disclosure, ledger_verify, print};
 
 /// Commands about the ledger.
 #[derive(Debug, Subcommand)]
@@ -21,6 +21,39 @@ pub enum Command {
     /// Prove that an entry is in the log, as a C2SP tlog-proof that checks off line
     #[command(after_help = "Example:\n  shuyu ledger prove 17 --file entry-17.tlog-proof")]
     Prove(Prove),
+    /// Show fields of what an entry is about, provably, and nothing else of it
+    #[command(
+        after_help = "An entry commits to what it is about without saying it. This writes a file with the entry, the proof of its
+place and the fields you name; whoever gets it needs no node and no network to check it.
+
+Examples:
+  shuyu ledger disclose 17                                       the names of the fields
+  shuyu ledger disclose 17 --field rows --field to --file entry-17.disclosure.json
+  shuyu ledger disclose 4 --field /agreement/permission          everything below that place
+
+A field is named by its place in the message (a JSON pointer). What was erased cannot be shown."
+    )]
+    Disclose(disclosure::Disclose),
+    /// Check a disclosure that somebody handed you. Needs no node and no network
+    #[command(after_help = "Examples:
+  shuyu ledger verify-disclosure entry-17.disclosure.json
+  shuyu ledger verify-disclosure entry-17.disclosure.json --pin 'did:web:localhost%3A7101=localhost...'
+
+Exit code 0 verified, 2 does not hold, 3 cannot be read.")]
+    VerifyDisclosure(disclosure::Verify),
+    /// Forget what entries are about; the entries and every proof of them stay
+    #[command(
+        after_help = "Deletes the values and their salts from this node's vault, so that nobody can find out any more what the
+entries commit to, and states in the ledger that and why something was erased. What the node needs to work on, such as
+contracts in force or credentials it issued, is not in the vault and stays; so does what others were sent.
+
+Examples:
+  shuyu ledger erase 17 --reason 'request of 22 November'
+  shuyu ledger erase 17 --field purpose --reason 'not needed'
+  shuyu ledger erase --process use/urn:uuid:... --reason 'contract ended'
+  shuyu ledger erase --subject did:web:person.example --reason 'right to erasure'"
+    )]
+    Erase(disclosure::Erase),
     /// Check a whole ledger: every hash, every signature, nothing missing
     #[command(after_help = "Examples:
   shuyu ledger verify                            the ledger of --dir, off line
@@ -61,6 +94,9 @@ pub async fn run(globals: &Globals, command: &Command) -> Outcome {
     match command {
         Command::Tail(which) => tail(globals, which).await,
         Command::Prove(which) => prove(globals, which).await,
+        Command::Disclose(which) => disclosure::disclose(globals, which).await,
+        Command::VerifyDisclosure(which) => disclosure::verify(globals, which),
+        Command::Erase(which) => disclosure::erase(globals, which).await,
         Command::Verify(which) => ledger_verify::run(globals, which).await,
     }
 }

@@ -14,6 +14,7 @@ mod clock;
 mod context;
 mod contract;
 mod credential;
+mod disclosure;
 mod doctor;
 mod failure;
 mod follow;

@@ -1,5 +1,6 @@
 //! `shuyu.toml`: one file per node, every key known, every bound stated.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -7,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use shuyu_base::Did;
 use shuyu_resolver::{Network, ParseNetworkError};
 use shuyu_tlog::Vkey;
+
+use crate::keeper::parse_retention;
 
 mod space;
 
@@ -182,6 +185,11 @@ pub struct LedgerOptions {
     /// not set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heads_every_s: Option<u32>,
+    /// How long what the entries commit to is kept, by kind of event or its beginning: `use = "1095d"`, in days (`d`),
+    /// hours (`h`) or seconds (`s`). Then it is erased from the vault, and the erasure is evidence; the entries stay. What
+    /// is not named is kept for ever. Connectors keep their logs 180 days at least (NDI-05 section 6.2).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub retention: BTreeMap<String, String>,
 }
 
 /// Following other ledgers: `[audit]`, for the role `regulator`.
@@ -426,6 +434,8 @@ impl Config {
         if 16 < self.max_counter_offers {
             return bad("max-counter-offers", "at most 16");
         }
+        parse_retention(&self.ledger.retention)
+            .map_err(|reason| ConfigError::Value { key: "ledger.retention", reason })?;
         if self.limits.query_timeout_s == 0 || self.limits.query_memory_mib < 16 {
             return bad("limits", "query-timeout-s at least 1 and query-memory-mib at least 16");
         }

@@ -17,7 +17,7 @@ use shuyu_contract_engine::transfer::Verb as TransferVerb;
 use shuyu_contract_engine::{Negotiation, Party, Pid, Transfer};
 use shuyu_wire::dsp::{
     CallbackUrl, CatalogRequest, ErrorKind, Explanation, NegotiationBody, NegotiationMessage, NegotiationState,
-    ProtocolError, TransferBody, TransferMessage, TransferState, Version, encode_versions, event_digest,
+    ProtocolError, TransferBody, TransferMessage, TransferState, Version, encode_versions,
 };
 
 use crate::catalogue::Catalogue;
@@ -25,7 +25,7 @@ use crate::claims::space::Spaces;
 use crate::clock;
 use crate::counterparty::OTHER_HANDS;
 use crate::exchange::driver::Answer;
-use crate::exchange::row::{Kind, Row};
+use crate::exchange::row::{Kind, Row, Said};
 use crate::exchange::{Negotiations, Transfers, negotiation, transfer};
 use crate::identity::{AuthError, Caller, Doorkeeper};
 use crate::metrics::Metrics;
@@ -240,9 +240,9 @@ async fn opening_negotiation(
             .with(message.provider_pid, message.consumer_pid));
         }
     };
-    let event = event_digest(&json).map_err(|error| bad_request(kind, &error))?;
+    let said = Said::new(json).map_err(|error| bad_request(kind, &error))?;
     let pids = (message.provider_pid.clone(), message.consumer_pid.clone());
-    let opened = dsp.negotiations.opened_by(&sender, from, &message, event).await;
+    let opened = dsp.negotiations.opened_by(&sender, from, &message, &said).await;
     negotiation_answer(&dsp, opened, pids, StatusCode::CREATED)
 }
 
@@ -270,8 +270,8 @@ async fn negotiate(
         return Err(Failure::new(kind, StatusCode::BAD_REQUEST, "`@type` is not of the kind that this path takes")
             .with(pids.0, pids.1));
     }
-    let event = event_digest(&json).map_err(|error| bad_request(kind, &error))?;
-    let answer = dsp.negotiations.received(&pid, &sender, &message, event).await;
+    let said = Said::new(json).map_err(|error| bad_request(kind, &error))?;
+    let answer = dsp.negotiations.received(&pid, &sender, &message, &said).await;
     negotiation_answer(&dsp, answer, pids, StatusCode::OK)
 }
 
@@ -346,8 +346,8 @@ async fn opening_transfer(State(dsp): State<Arc<Dsp>>, headers: HeaderMap, body:
         return Err(Failure::new(kind, StatusCode::BAD_REQUEST, "`@type`: only a request opens a transfer")
             .with(pids.0, pids.1));
     }
-    let event = event_digest(&json).map_err(|error| bad_request(kind, &error))?;
-    let answer = dsp.transfers.opened_by(&sender, &message, event).await;
+    let said = Said::new(json).map_err(|error| bad_request(kind, &error))?;
+    let answer = dsp.transfers.opened_by(&sender, &message, &said).await;
     transfer_answer(&dsp, answer, pids, StatusCode::CREATED)
 }
 
@@ -374,8 +374,8 @@ async fn transfer_step(
         return Err(Failure::new(kind, StatusCode::BAD_REQUEST, "`@type` is not of the kind that this path takes")
             .with(pids.0, pids.1));
     }
-    let event = event_digest(&json).map_err(|error| bad_request(kind, &error))?;
-    let answer = dsp.transfers.received(&pid, &sender, &message, event).await;
+    let said = Said::new(json).map_err(|error| bad_request(kind, &error))?;
+    let answer = dsp.transfers.received(&pid, &sender, &message, &said).await;
     transfer_answer(&dsp, answer, pids, StatusCode::OK)
 }
 

@@ -1,19 +1,25 @@
 //! Evidence before effect: statements are saved with the state they belong to, made durable in the
 //! ledger, and only then does anything leave the node.
+//!
+//! What a statement is about stays out of it: the statement names the process and commits to the contents, which go to
+//! the vault in the same batch.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use shuyu_base::{Digest, HashKind, PublicKey, json};
+use serde_json::{Value, json};
+use shuyu_base::{Did, Digest, HashKind, PublicKey, json as base_json};
 use shuyu_credentials::jws;
-use shuyu_evidence::{Act, Statement};
+use shuyu_evidence::commitment::SALT;
+use shuyu_evidence::{Act, FIELDS, Fields, Seed, Statement};
 use shuyu_ledger::{Append, AppendError, Ledger};
 
 use crate::clock;
 use crate::identity::Identity;
+use crate::init::random;
 use crate::store::{Batch, Store, StoreError, Table};
+use crate::vault::{Stated, Vault};
 
 /// Why a statement is not durable.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +34,23 @@ pub enum EvidenceError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// What a statement is about: everything in it that is no commitment, and is therefore to be opaque.
+#[derive(Clone, Debug)]
+pub struct About {
+    /// What happened.
+    pub kind: String,
+    /// What we did about it.
+    pub act: Act,
+    /// The process.
+    pub process: String,
+    /// Place in the process, from 1.
+    pub seq: u64,
+    /// The other party; ourselves where there is none.
+    pub with: Did,
+    /// The agreement.
+    pub agreement: Option<String>,
 }
 
 /// A signed statement on its way into the ledger.
@@ -45,6 +68,7 @@ pub struct Evidence {
     ledger: Arc<Ledger>,
     identity: Arc<Identity>,
     store: Store,
+    vault: Vault,
     /// Set while the outbox may hold statements that the ledger did not take.
     behind: Arc<AtomicBool>,
     /// Orders the outbox. It starts at 0 because a start empties the outbox first.
@@ -54,14 +78,74 @@ pub struct Evidence {
 impl Evidence {
     /// A recorder that signs as `identity`.
     pub fn new(ledger: Arc<Ledger>, identity: Arc<Identity>, store: Store) -> Self {
-        Self { ledger, identity, store, behind: Arc::default(), next: Arc::default() }
+        let vault = Vault::new(store.clone());
+        Self { ledger, identity, store, vault, behind: Arc::default(), next: Arc::default() }
     }
 
-    /// Signs a statement and adds it to the batch that saves the state it belongs to.
+    /// What the statements commit to.
+    pub fn vault(&self) -> &Vault {
+        &self.vault
+    }
+
+    /// A statement about contents of our own making, which get a fresh seed: their digest is the event.
+    ///
+    /// # Errors
+    /// [`EvidenceError::Statement`] if the contents have no canonical form.
+    pub fn state(&self, about: About, mut content: Value) -> Result<Stated, EvidenceError> {
+        let seed = salted(&mut content)?;
+        let event = Digest::sha256(&base_json::canonical(&content).map_err(|error| unwritable(&error))?);
+        self.stated(about, event, content, &seed)
+    }
+
+    /// A statement about a message whose digest is `event`. The seed is the one in the message, so that both parties
+    /// state the same. Only a connector of another make sends none: then nobody else states anything about this message,
+    /// and its digest is salted too.
+    ///
+    /// # Errors
+    /// [`EvidenceError::Statement`] if the contents have no canonical form.
+    pub fn heard(&self, about: About, event: Digest, mut content: Value) -> Result<Stated, EvidenceError> {
+        if let Some(seed) = Seed::of(&content) {
+            return self.stated(about, event, content, &seed);
+        }
+        let seed = salted(&mut content)?;
+        let hidden = json!({ "event": event.to_string(), SALT: content.get(SALT) });
+        let event = Digest::sha256(&base_json::canonical(&hidden).map_err(|error| unwritable(&error))?);
+        self.stated(about, event, content, &seed)
+    }
+
+    fn stated(&self, about: About, event: Digest, content: Value, seed: &Seed) -> Result<Stated, EvidenceError> {
+        let fields = Fields::of(&about.kind, &content, seed).map_err(|error| unwritable(&error))?;
+        let commit = [(FIELDS.to_owned(), fields.root())].into_iter().collect();
+        let statement = Statement { commit, ..self.bare(about, event) };
+        Ok(Stated { statement, content: Some(content) })
+    }
+
+    /// A statement without contents.
+    pub fn bare(&self, about: About, event: Digest) -> Statement {
+        let process = match &about.agreement {
+            Some(id) => about.process.replace(id.as_str(), &opaque(id)),
+            None => about.process,
+        };
+        Statement {
+            kind: about.kind,
+            act: about.act,
+            process,
+            seq: about.seq,
+            by: self.identity.did.clone(),
+            with: about.with,
+            at: clock::now(),
+            event,
+            agreement: about.agreement.as_deref().map(opaque),
+            commit: std::collections::BTreeMap::new(),
+        }
+    }
+
+    /// Signs a statement and adds it, and what it commits to, to the batch that saves the state it belongs to.
     ///
     /// # Errors
     /// [`EvidenceError::Statement`] if a field is out of bounds.
-    pub fn save(&self, batch: &mut Batch, statement: &Statement) -> Result<Saved, EvidenceError> {
+    pub fn save(&self, batch: &mut Batch, stated: &Stated) -> Result<Saved, EvidenceError> {
+        let statement = &stated.statement;
         let bytes = shuyu_evidence::sign(statement, &self.identity.key, &self.identity.kid)
             .map_err(|error| EvidenceError::Statement(error.to_string()))?;
         let saved = Saved {
@@ -71,6 +155,7 @@ impl Evidence {
             entry: String::from_utf8_lossy(&bytes).into_owned(),
         };
         batch.put(Table::Outbox, &saved.place, &saved)?;
+        self.vault.put(batch, stated)?;
         Ok(saved)
     }
 
@@ -110,26 +195,24 @@ impl Evidence {
         let mut batch = Batch::default();
         let mut saved = Vec::new();
         for (compact, seq) in self.identity.document.successions().iter().zip(1_u64..) {
-            let said = jws::peek(compact).ok().and_then(|unverified| json::parse(&unverified.payload, 4096).ok());
+            let said = jws::peek(compact).ok().and_then(|unverified| base_json::parse(&unverified.payload, 4096).ok());
             let said = said.ok_or_else(|| bad("a succession of our own cannot be read"))?;
             let key = |name: &str| {
                 let key = said.get(name).and_then(Value::as_str).and_then(|key| PublicKey::from_multikey(key).ok());
                 key.map(|key| key.thumbprint()).ok_or_else(|| bad("a succession of our own names no keys"))
             };
             let commit = [("from".to_owned(), key("from")?), ("to".to_owned(), key("to")?)];
-            let statement = Statement {
+            let about = About {
                 kind: "key.succession".to_owned(),
                 act: Act::Published,
                 process: format!("{}#keys", self.identity.did),
                 seq,
-                by: self.identity.did.clone(),
                 with: self.identity.did.clone(),
-                at: clock::now(),
-                event: Digest::sha256(compact.as_bytes()),
                 agreement: None,
-                commit: commit.into_iter().collect(),
             };
-            saved.push(self.save(&mut batch, &statement)?);
+            let bare = self.bare(about, Digest::sha256(compact.as_bytes()));
+            let statement = Statement { commit: commit.into_iter().collect(), ..bare };
+            saved.push(self.save(&mut batch, &statement.into())?);
         }
         if saved.is_empty() {
             return Ok(());
@@ -169,6 +252,25 @@ impl Evidence {
             self.make_durable(&saved).await?;
         }
     }
+}
+
+/// Gives contents a fresh seed.
+fn salted(content: &mut Value) -> Result<Seed, EvidenceError> {
+    let seed = Seed::new(random().map_err(|error| unwritable(&error))?);
+    seed.put_into(content);
+    Ok(seed)
+}
+
+fn unwritable(error: &dyn std::error::Error) -> EvidenceError {
+    EvidenceError::Statement(error.to_string())
+}
+
+/// An identifier as evidence has it: a random one as it is, else its digest, because what others call their processes and
+/// agreements may be anything.
+pub fn opaque(id: &str) -> String {
+    let is_random =
+        id.strip_prefix("urn:uuid:").is_some_and(|uuid| uuid.len() == 36 && uuid::Uuid::parse_str(uuid).is_ok());
+    if is_random { id.to_owned() } else { format!("urn:{}", Digest::sha256(id.as_bytes())) }
 }
 
 fn append(saved: &Saved) -> Result<Append, EvidenceError> {

@@ -15,7 +15,7 @@ use shuyu_credentials::jws;
 use shuyu_data_plane::{
     Ask, Caller, Form, Gate, Grant, Outcome, Receipt, Refused, RefusedCode, Spool, StreamStanding, TableSource,
 };
-use shuyu_evidence::{Act, Statement};
+use shuyu_evidence::Act;
 use shuyu_policy::{
     Action, Lang, LeftOperand, LiveAgreement, Outcome as Outcome3, Permit, Refusal, RefusalCause, Request, Standing,
     Step, Usage, authorize, evaluate::Test,
@@ -26,13 +26,14 @@ use crate::agreements::{AgreementRow, Agreements, Side, UsageRow};
 use crate::claims::space::{Relied, Spaces, Viewer};
 use crate::clock;
 use crate::events::Events;
-use crate::evidence::{Evidence, EvidenceError};
+use crate::evidence::{About, Evidence, EvidenceError};
 use crate::exchange::Transfers;
 use crate::holdings::Holdings;
 use crate::identity::Identity;
 use crate::locks::KeyedLocks;
 use crate::problem::Problem;
 use crate::store::{Batch, Store, StoreError, Table};
+use crate::vault::Stated;
 
 /// `typ` of a receipt.
 pub const RECEIPT_TYP: &str = "shuyu-receipt+jws";
@@ -184,21 +185,17 @@ impl Gatekeeper {
         kind: &str,
         caller: &CallerRef<'_>,
         seq: u64,
-        content: &Value,
-    ) -> Result<Statement, Refused> {
-        let bytes = base_json::canonical(content).map_err(|error| unavailable(&error.to_string()))?;
-        Ok(Statement {
+        content: Value,
+    ) -> Result<Stated, Refused> {
+        let about = About {
             kind: kind.to_owned(),
             act,
             process: usage_process(caller.agreement),
             seq,
-            by: self.own.did.clone(),
             with: caller.consumer.clone(),
-            at: clock::now(),
-            event: Digest::sha256(&bytes),
             agreement: Some(caller.agreement.to_owned()),
-            commit: std::collections::BTreeMap::new(),
-        })
+        };
+        self.evidence.state(about, content).map_err(evidence_failed)
     }
 
     fn load_use(&self, use_id: &str) -> Result<UseRow, Refused> {
@@ -214,21 +211,23 @@ impl Gatekeeper {
         usage.seq += 1;
         let content = json!({
             "agreement": caller.agreement, "query": ask.query_digest.to_string(), "code": refused.code.word(),
-            "nonce": uuid::Uuid::new_v4().to_string(),
+            "reason": refused.to_string(), "action": ask.action.name(), "purpose": ask.purpose, "form": ask.form.word(),
+            "consumer": caller.consumer.as_str(),
         });
-        let statement = self.statement(Act::Decided, "use.refused", &caller.into(), usage.seq, &content)?;
+        let stated = self.statement(Act::Decided, "use.refused", &caller.into(), usage.seq, content)?;
         let mut batch = Batch::default();
         batch.put(Table::Usage, &caller.agreement, &usage).map_err(store_failed)?;
-        self.save(batch, &statement).await
+        self.save(batch, &stated).await
     }
 
     fn usage(&self, agreement: &str) -> Result<UsageRow, Refused> {
         self.agreements.usage(agreement).map_err(refused)
     }
 
-    async fn save(&self, mut batch: Batch, statement: &Statement) -> Result<(), Refused> {
+    async fn save(&self, mut batch: Batch, stated: &Stated) -> Result<(), Refused> {
         self.evidence.flush().await.map_err(evidence_failed)?;
-        let saved = self.evidence.save(&mut batch, statement).map_err(evidence_failed)?;
+        let saved = self.evidence.save(&mut batch, stated).map_err(evidence_failed)?;
+        let statement = &stated.statement;
         let agreement = statement.agreement.as_deref().unwrap_or_default();
         let data = json!({ "@id": agreement, "counterPartyId": statement.with.as_str(), "seq": statement.seq });
         let kind = format!("contract.{}", statement.kind);
@@ -423,15 +422,17 @@ impl Gatekeeper {
         });
         let consumer: Did = opened.consumer.parse().map_err(|_| unavailable("a stored use names no DID"))?;
         let caller = CallerRef { agreement: &opened.agreement, consumer };
-        let statement = self.statement(Act::Served, "use.served", &caller, opened.seq, &content)?;
-        let payload = base_json::canonical(&content).map_err(|error| unavailable(&error.to_string()))?;
+        let stated = self.statement(Act::Served, "use.served", &caller, opened.seq, content)?;
+        // The receipt hands the consumer the salts: both state the same.
+        let payload = base_json::canonical(stated.content.as_ref().unwrap_or(&Value::Null))
+            .map_err(|error| unavailable(&error.to_string()))?;
         let receipt = jws::sign(&self.own.key, &self.own.kid, RECEIPT_TYP, &payload);
         opened.receipt = Some(receipt.clone());
         let mut batch = Batch::default();
         batch.put(Table::Usage, &opened.agreement, &usage).map_err(store_failed)?;
         batch.put(Table::Uses, use_id, &opened).map_err(store_failed)?;
         batch.delete(Table::OpenUses, use_id);
-        self.save(batch, &statement).await?;
+        self.save(batch, &stated).await?;
         Ok(Receipt(receipt))
     }
 
@@ -462,14 +463,15 @@ impl Gatekeeper {
         };
         let content = json!({
             "agreement": caller.agreement, "use": use_id, "query": ask.query_digest.to_string(),
-            "program": permit.program_hash().to_string(),
+            "program": permit.program_hash().to_string(), "action": opened.action, "purpose": opened.purpose,
+            "form": opened.form, "consumer": opened.consumer, "transfer": opened.transfer,
         });
-        let statement = self.statement(Act::Decided, "use.permitted", &caller.into(), usage.seq, &content)?;
+        let stated = self.statement(Act::Decided, "use.permitted", &caller.into(), usage.seq, content)?;
         let mut batch = Batch::default();
         batch.put(Table::Usage, &caller.agreement, &usage).map_err(store_failed)?;
         batch.put(Table::Uses, &use_id, &opened).map_err(store_failed)?;
         batch.put(Table::OpenUses, &use_id, &()).map_err(store_failed)?;
-        self.save(batch, &statement).await?;
+        self.save(batch, &stated).await?;
         Ok(Grant { use_id, ..grant })
     }
 }

@@ -29,6 +29,7 @@ mod gate;
 mod holdings;
 mod hooks;
 mod identity;
+mod keeper;
 mod locks;
 mod management;
 mod metrics;
@@ -41,6 +42,7 @@ mod run;
 mod signaling;
 mod store;
 mod twin;
+mod vault;
 mod whole;
 mod witness;
 

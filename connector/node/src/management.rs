@@ -33,6 +33,7 @@ use crate::config::Config;
 use crate::holdings::Holdings;
 use crate::hooks::Hooks;
 use crate::identity::{Identity, bearer};
+use crate::keeper::Keeper;
 use crate::metrics::Metrics;
 use crate::problem::Problem;
 use crate::signaling::Signaling;
@@ -52,6 +53,8 @@ pub struct Parts {
     pub holdings: Holdings,
     /// The evidence ledger.
     pub ledger: Arc<Ledger>,
+    /// What its entries commit to.
+    pub keeper: Arc<Keeper>,
     /// The mirrors of other ledgers.
     pub auditor: Arc<Auditor>,
     /// Reads a table's columns when it is added.
@@ -99,7 +102,7 @@ pub fn router(parts: Parts) -> Router {
         .merge(shelf::router(shelf))
         .merge(exchange::router(parts.desk))
         .merge(claims::router(parts.claims))
-        .merge(ledger::router(parts.ledger))
+        .merge(ledger::router(parts.ledger, parts.keeper))
         .merge(audit::router(parts.auditor, parts.follower))
         .merge(witness::router(parts.witness.map(|desk| (desk, public_url))));
     let routes = routes.layer(middleware::from_fn(crate::whole::carried_through));

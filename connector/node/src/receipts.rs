@@ -5,12 +5,11 @@ use std::sync::Arc;
 use serde_json::Value;
 use shuyu_base::{Did, Digest, json};
 use shuyu_credentials::{Relationship, VerificationMethod, jws};
-use shuyu_evidence::{Act, Statement};
+use shuyu_evidence::Act;
 use shuyu_resolver::DidResolver;
 
 use crate::agreements::{Agreements, Side};
-use crate::clock;
-use crate::evidence::{Evidence, EvidenceError};
+use crate::evidence::{About, Evidence, EvidenceError};
 use crate::gate::{RECEIPT_TYP, usage_process};
 use crate::locks::KeyedLocks;
 use crate::problem::Problem;
@@ -70,17 +69,13 @@ impl Receipts {
         let (seq, rows, bytes) = (number("seq")?, number("rows")?, number("bytes")?);
         let canonical = json::canonical(&content).map_err(|error| bad(&error.to_string()))?;
         let event = Digest::sha256(&canonical);
-        let statement = Statement {
+        let about = About {
             kind: "use.served".to_owned(),
             act: Act::Receipt,
             process: usage_process(&agreement.id),
             seq,
-            by: self.own.clone(),
             with: signer,
-            at: clock::now(),
-            event,
             agreement: Some(agreement.id.clone()),
-            commit: std::collections::BTreeMap::new(),
         };
         let failed = |error: EvidenceError| {
             Problem::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, crate::management::chain(&error))
@@ -98,7 +93,8 @@ impl Receipts {
         let mut batch = Batch::default();
         batch.put(Table::Receipts, &key, &receipt)?;
         batch.put(Table::Usage, &agreement.id, &usage)?;
-        let saved = self.evidence.save(&mut batch, &statement).map_err(failed)?;
+        let stated = self.evidence.heard(about, event, content).map_err(failed)?;
+        let saved = self.evidence.save(&mut batch, &stated).map_err(failed)?;
         self.store.commit(batch).await?;
         self.evidence.make_durable(&[saved]).await.map_err(failed)?;
         Ok(event)

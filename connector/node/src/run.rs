@@ -44,6 +44,7 @@ use crate::holdings::{Holdings, Spaced};
 use crate::hooks::Hooks;
 use crate::identity::{Doorkeeper, Identity, IdentityError};
 use crate::init::MANAGEMENT_KEY_FILE;
+use crate::keeper::{Keeper, parse_retention};
 use crate::metrics::Metrics;
 use crate::peers::Peers;
 use crate::receipts::Receipts;
@@ -147,6 +148,7 @@ struct Node {
     twin: TwinBinder,
     cosigning: Cosigning,
     follower: Arc<Follower>,
+    keeper: Arc<Keeper>,
     tls: Option<RustlsConfig>,
     tls_pem: Option<TlsPem>,
 }
@@ -172,6 +174,13 @@ impl Node {
         }
         let twin = TwinBinder::new(Arc::clone(&ledger), evidence.clone(), Arc::clone(&identity));
         let quorums = quorums(dir, &config)?;
+        let keeper = Arc::new(Keeper::new(
+            Arc::clone(&ledger),
+            evidence.clone(),
+            Arc::clone(&identity),
+            store.clone(),
+            parse_retention(&config.ledger.retention).map_err(RunError::Recover)?,
+        ));
         // After what the old key signed, and before anything the new one signs.
         evidence.record_successions().await?;
         let http = Http::new(HttpOptions {
@@ -301,6 +310,7 @@ impl Node {
             ledger: Arc::clone(&ledger),
             auditor,
             follower: Arc::clone(&follower),
+            keeper: Arc::clone(&keeper),
             witness,
             engine: Arc::clone(&engine),
             metrics,
@@ -345,6 +355,7 @@ impl Node {
             follower,
             tls,
             tls_pem,
+            keeper,
         })
     }
 
@@ -369,7 +380,9 @@ impl Node {
         let twin = self.twin.run(stop.clone());
         // After what an earlier run left was completed: what is cosigned then is all that was promised.
         let cosigning = self.cosigning.run(stop.clone());
-        let housekeeping = tokio::spawn(async move { tokio::join!(housekeeping, twin, cosigning) });
+        let (keeper, stopping) = (self.keeper, stop.clone());
+        let keeping = async move { keeper.keep_up(stopping).await };
+        let housekeeping = tokio::spawn(async move { tokio::join!(housekeeping, twin, cosigning, keeping) });
         if self.config.has(Role::Regulator) {
             self.tools.tasks.spawn(self.follower.run(stop.clone()));
         }

@@ -7,7 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
-use rocksdb::{ColumnFamilyDescriptor, DB, Direction, IteratorMode, Options, WriteBatch, WriteOptions};
+use rocksdb::{
+    BottommostLevelCompaction, ColumnFamilyDescriptor, CompactOptions, DB, Direction, FlushOptions, IteratorMode,
+    Options, WriteBatch, WriteOptions,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -88,10 +91,12 @@ pub enum Table {
     AlarmsRaised,
     /// What this node cosigned of other nodes' ledgers, and how often.
     Witness,
+    /// What the ledger's statements commit to, by time and identity of the statement.
+    Vault,
 }
 
 impl Table {
-    const ALL: [Self; 37] = [
+    const ALL: [Self; 38] = [
         Self::Assets,
         Self::Policies,
         Self::Offers,
@@ -129,6 +134,7 @@ impl Table {
         Self::Alarms,
         Self::AlarmsRaised,
         Self::Witness,
+        Self::Vault,
     ];
 
     fn name(self) -> &'static str {
@@ -170,6 +176,7 @@ impl Table {
             Self::Alarms => "alarms.v1",
             Self::AlarmsRaised => "alarms-raised.v1",
             Self::Witness => "witness.v1",
+            Self::Vault => "vault.v1",
         }
     }
 }
@@ -356,6 +363,35 @@ impl Store {
             self.open.failed.store(true, Ordering::Release);
             StoreError::Database(error)
         })
+    }
+
+    /// Makes the database's files forget what was deleted or written over between two keys of a table, both included: its
+    /// write-ahead log is started anew and the table's files that hold these keys are written again without it.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn forget(&self, table: Table, from: String, to: String) -> Result<(), StoreError> {
+        let store = self.clone();
+        let work = tokio::task::spawn_blocking(move || store.forget_blocking(table, &from, &to));
+        work.await.unwrap_or(Err(StoreError::Stopped))
+    }
+
+    fn forget_blocking(&self, table: Table, from: &str, to: &str) -> Result<(), StoreError> {
+        let db = self.read()?;
+        let db = db.as_ref().ok_or(StoreError::Stopped)?;
+        // A file of the write-ahead log goes once nothing in it waits for any family.
+        for family in Table::ALL.iter().filter_map(|table| db.cf_handle(table.name())) {
+            let mut options = FlushOptions::default();
+            options.set_wait(true);
+            db.flush_cf_opt(family, &options)?;
+        }
+        let mut options = CompactOptions::default();
+        options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
+        options.set_exclusive_manual_compaction(false);
+        if let Some(family) = db.cf_handle(table.name()) {
+            db.compact_range_cf_opt(family, Some(from), Some(to), &options);
+        }
+        Ok(())
     }
 
     /// The database for reading. Where opening it again has failed before, this tries once more.

@@ -79,7 +79,7 @@ impl TwinBinder {
             commit: [("root".to_owned(), Digest::new(HashKind::Sm3, head.root.0))].into_iter().collect(),
         };
         let mut batch = Batch::default();
-        let saved = self.evidence.save(&mut batch, &statement)?;
+        let saved = self.evidence.save(&mut batch, &statement.into())?;
         self.evidence.store(batch).await?;
         self.evidence.make_durable(&[saved]).await?;
         Ok(head.size + 1)

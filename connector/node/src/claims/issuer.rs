@@ -399,7 +399,6 @@ impl Issuer {
             revoked: None,
             suspended: None,
             renewed_by: None,
-            salt: evidence::salt()?,
             acts: 0,
         };
         Ok((id, issued, jwt))

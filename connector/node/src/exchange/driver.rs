@@ -11,7 +11,6 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use serde_json::Value;
 use shuyu_base::{Did, Digest, UnixMillis};
 use shuyu_contract_engine::{Act, Assessment, Effect, Machine, Msg, Pid, Proposal, Record, RetryPolicy};
-use shuyu_evidence::Statement;
 use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -21,14 +20,15 @@ use crate::claims::space::Spaces;
 use crate::clock;
 use crate::event_log::Recording;
 use crate::events::Events;
-use crate::evidence::Evidence;
+use crate::evidence::{About, Evidence, EvidenceError};
 use crate::exchange::answer::{Verdict, answer, aside};
 use crate::exchange::open::OpenProcesses;
-use crate::exchange::row::{Happened, Kind, MachineRow, Row};
+use crate::exchange::row::{Happened, Kind, MachineRow, Row, Said};
 use crate::locks::KeyedLocks;
 use crate::peers::Peers;
 use crate::problem::Problem;
 use crate::store::{Batch, Store, StoreError};
+use crate::vault::Stated;
 
 /// Longest history kept in a row; the ledger keeps all of it.
 const MAX_HISTORY: usize = 64;
@@ -181,7 +181,7 @@ impl<K: Kind> Driver<K> {
         })?;
         row.outgoing = Some(draft.body);
         row.error = None;
-        self.perform(&mut row, machine, effects, batch).await?;
+        self.perform(&mut row, machine, effects, batch, None).await?;
         Ok(row)
     }
 
@@ -191,7 +191,7 @@ impl<K: Kind> Driver<K> {
         &self,
         pid: &str,
         sender: &Did,
-        msg: Msg<K>,
+        (msg, said): (Msg<K>, &Said),
         fresh: Option<Row<K>>,
         apply: impl FnOnce(&mut Row<K>, &mut Batch) -> Result<(), String> + Send,
     ) -> Answer<K> {
@@ -209,7 +209,7 @@ impl<K: Kind> Driver<K> {
                 break self.locks.lock(pid).await;
             }
         };
-        match self.receive_locked(pid, sender, msg, fresh, apply).await {
+        match self.receive_locked(pid, sender, (msg, said), fresh, apply).await {
             Ok(answer) => answer,
             Err(problem) => Answer::Failed(problem),
         }
@@ -219,7 +219,7 @@ impl<K: Kind> Driver<K> {
         &self,
         pid_text: &str,
         sender: &Did,
-        msg: Msg<K>,
+        (msg, said): (Msg<K>, &Said),
         fresh: Option<Row<K>>,
         apply: impl FnOnce(&mut Row<K>, &mut Batch) -> Result<(), String> + Send,
     ) -> Result<Answer<K>, Problem> {
@@ -256,12 +256,12 @@ impl<K: Kind> Driver<K> {
             // What `apply` changed in the row is not wanted.
             let row = self.tools.store.get::<Row<K>>(K::TABLE, pid_text)?;
             if let Some(mut row) = row {
-                self.perform(&mut row, machine, effects, Batch::default()).await?;
+                self.perform(&mut row, machine, effects, Batch::default(), Some(said)).await?;
             }
             return Ok(Answer::Refused(reason));
         }
         let answer = answer(&effects);
-        self.perform(&mut row, machine, effects, batch).await?;
+        self.perform(&mut row, machine, effects, batch, Some(said)).await?;
         Ok(match answer {
             Verdict::Done => Answer::Done(Box::new(row)),
             Verdict::Busy => Answer::Busy,
@@ -279,7 +279,7 @@ impl<K: Kind> Driver<K> {
         let mut machine = self.machine(&row)?;
         let effects = machine.resume(clock::now());
         row.error = None;
-        self.perform(&mut row, machine, effects, Batch::default()).await?;
+        self.perform(&mut row, machine, effects, Batch::default(), None).await?;
         Ok(row)
     }
 
@@ -325,6 +325,7 @@ impl<K: Kind> Driver<K> {
         machine: Machine<K>,
         effects: Vec<Effect<K>>,
         mut batch: Batch,
+        said: Option<&Said>,
     ) -> Result<(), Problem> {
         // Evidence that an earlier failure kept from the ledger goes first, so that no repeat is acknowledged without it.
         if let Err(error) = self.tools.evidence.flush().await {
@@ -349,8 +350,8 @@ impl<K: Kind> Driver<K> {
                         }
                         Act::Received | Act::Sent => refused_us = false,
                     }
-                    let statement = self.statement(row, record);
-                    saved.push(self.tools.evidence.save(&mut batch, &statement).map_err(failed)?);
+                    let stated = self.statement(row, record, said).map_err(failed)?;
+                    saved.push(self.tools.evidence.save(&mut batch, &stated).map_err(failed)?);
                 }
                 Effect::SetAside(reason) => {
                     row.error = Some(aside(*reason));
@@ -429,24 +430,32 @@ impl<K: Kind> Driver<K> {
         });
     }
 
-    fn statement(&self, row: &Row<K>, record: &Record<K>) -> Statement {
-        let (agreement, commit) = K::commitments(row, record.verb).unzip();
-        Statement {
+    /// What we state about a message: ours is in the row, theirs is what they `said`. A withdrawal is of a message stated
+    /// before.
+    fn statement(&self, row: &Row<K>, record: &Record<K>, said: Option<&Said>) -> Result<Stated, EvidenceError> {
+        let (agreement, beside) = K::commitments(row, record.verb).unzip();
+        let (act, message) = match record.act {
+            Act::Sent => (shuyu_evidence::Act::Sent, row.outgoing.as_ref()),
+            Act::Received => (shuyu_evidence::Act::Received, said.map(|said| &said.message)),
+            Act::Withdrawn => (shuyu_evidence::Act::Withdrawn, None),
+        };
+        let about = About {
             kind: format!("{}.{}", K::NAME, K::verb_name(record.verb)),
-            act: match record.act {
-                Act::Sent => shuyu_evidence::Act::Sent,
-                Act::Received => shuyu_evidence::Act::Received,
-                Act::Withdrawn => shuyu_evidence::Act::Withdrawn,
-            },
+            act,
             process: row.process.clone(),
             seq: record.seq,
-            by: self.tools.did.clone(),
             with: row.peer.parse().unwrap_or_else(|_| self.tools.did.clone()),
-            at: clock::now(),
-            event: record.event,
             agreement,
-            commit: commit.unwrap_or_default(),
+        };
+        let Some(mut content) = message.cloned() else {
+            return Ok(self.tools.evidence.bare(about, record.event).into());
+        };
+        if let Some(members) = content.as_object_mut() {
+            // It holds the access token; nothing keeps that longer than it must.
+            members.remove("dataAddress");
+            members.extend(beside.into_iter().flatten());
         }
+        self.tools.evidence.heard(about, record.event, content)
     }
 
     /// The state is saved and its evidence is not durable: nothing may leave. The stored machine is taken up again

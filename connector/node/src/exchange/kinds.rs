@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
 use shuyu_base::Digest;
 use shuyu_contract_engine::negotiation::{State as NegotiationState, Verb as NegotiationVerb};
 use shuyu_contract_engine::transfer::{State as TransferState, Verb as TransferVerb};
@@ -72,7 +73,7 @@ impl Kind for Negotiation {
         format!("/negotiations/{}", path_segment(pid))
     }
 
-    fn commitments(row: &Row<Self>, verb: NegotiationVerb) -> Option<(String, BTreeMap<String, Digest>)> {
+    fn commitments(row: &Row<Self>, verb: NegotiationVerb) -> Option<(String, BTreeMap<String, Value>)> {
         match verb {
             NegotiationVerb::Agree | NegotiationVerb::Verify | NegotiationVerb::Finalize => {}
             NegotiationVerb::Request
@@ -84,9 +85,10 @@ impl Kind for Negotiation {
         }
         let agreement = row.detail.agreement.as_ref()?;
         let id = agreement.get("@id")?.as_str()?.to_owned();
-        let mut commit = BTreeMap::from([("agreement".to_owned(), Digest::sha256(&canonical(agreement).ok()?))]);
+        let digest = Digest::sha256(&canonical(agreement).ok()?).to_string();
+        let mut commit = BTreeMap::from([("agreementDigest".to_owned(), digest.into())]);
         if let Some(renews) = &row.detail.renews {
-            commit.insert("renews".to_owned(), Digest::sha256(renews.as_bytes()));
+            commit.insert("renews".to_owned(), renews.clone().into());
         }
         Some((id, commit))
     }

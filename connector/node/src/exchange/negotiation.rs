@@ -11,6 +11,7 @@ use serde_json::Value;
 use shuyu_base::{Did, Digest};
 use shuyu_contract_engine::negotiation::State;
 use shuyu_contract_engine::{Negotiation, Proposal};
+use shuyu_evidence::Seed;
 use shuyu_policy::covers;
 use shuyu_wire::dsp::{CallbackUrl, Explanation, NegotiationBody, NegotiationMessage, OfferPart, event_digest};
 
@@ -19,10 +20,11 @@ use crate::clock;
 use crate::config::Config;
 use crate::counterparty::{Counterparties, Hands};
 use crate::exchange::driver::{Answer, Draft, Driver, Tools};
-use crate::exchange::row::{Kind, Row};
+use crate::exchange::row::{Kind, Row, Said};
 use crate::exchange::terms::{agreement_part, as_agreement, as_offer, check_agreement, offer_part, terms_of};
 use crate::holdings::{Approve, Holdings, parse_policy};
 use crate::identity::Caller;
+use crate::init::random;
 use crate::locks::KeyedLocks;
 use crate::problem::Problem;
 use crate::store::Batch;
@@ -269,9 +271,9 @@ impl Negotiations {
         pid: &str,
         sender: &Caller,
         message: &NegotiationMessage,
-        event: Digest,
+        said: &Said,
     ) -> Answer<Negotiation> {
-        match self.receive(pid, sender, message, event).await {
+        match self.receive(pid, sender, message, said).await {
             Ok(answer) => answer,
             Err(problem) if problem.status == axum::http::StatusCode::NOT_FOUND => Answer::Unknown,
             Err(problem) if problem.status.is_server_error() => Answer::Failed(problem),
@@ -284,7 +286,7 @@ impl Negotiations {
         pid: &str,
         caller: &Caller,
         message: &NegotiationMessage,
-        event: Digest,
+        said: &Said,
     ) -> Result<Answer<Negotiation>, Problem> {
         let driver = self.driver()?;
         let row = driver.get(pid)?;
@@ -296,7 +298,7 @@ impl Negotiations {
         let document = self.counterparties.document(&caller.did).await?;
         let terms = message.policy().map(terms_of).transpose()?;
         let msg = message
-            .to_msg(from, event, terms)
+            .to_msg(from, said.event, terms)
             .ok_or_else(|| Problem::invalid("the sender's process identifier is missing"))?;
         let own = self.tools.did.clone();
         let provider = self.provider_of(&row)?;
@@ -324,7 +326,7 @@ impl Negotiations {
             apply(row, batch)
         };
         let _one_renewal = self.lock_renewed(&row).await;
-        Ok(driver.receive(pid, &caller.did, msg, None, apply).await)
+        Ok(driver.receive(pid, &caller.did, (msg, said), None, apply).await)
     }
 
     /// Whether a negotiation waits for a person on our side.
@@ -514,12 +516,20 @@ fn draft(row: &Row<Negotiation>, body: NegotiationBody) -> Result<Draft<Negotiat
     };
     let message = NegotiationMessage { id: Some(new_pid()), provider_pid, consumer_pid, body };
     let terms = message.policy().map(terms_of).transpose()?;
-    let body = message.encode();
-    let event = event_digest(&body).map_err(|error| Problem::invalid(error.to_string()))?;
+    let (body, event) = salted(message.encode())?;
     Ok(Draft { proposal: Proposal { verb: message.verb(), event, terms }, body })
 }
 
-/// A fresh process identifier: 122 random bits, so that digests of messages tell nothing.
+/// A message of ours with the seed of its salts in it, and its digest: the other party learns the seed from the message,
+/// and nobody else can guess what the digest is of.
+pub fn salted(mut message: Value) -> Result<(Value, Digest), Problem> {
+    let bad = |error: &dyn std::error::Error| Problem::invalid(error.to_string());
+    Seed::new(random().map_err(|error| bad(&error))?).put_into(&mut message);
+    let event = event_digest(&message).map_err(|error| bad(&error))?;
+    Ok((message, event))
+}
+
+/// A fresh process identifier: 122 random bits, so that nobody guesses one.
 pub fn new_pid() -> String {
     format!("urn:uuid:{}", uuid::Uuid::new_v4())
 }

@@ -7,8 +7,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use shuyu_base::{Did, Digest};
 use shuyu_contract_engine::{Applied, OfferTerms, Party, Pending, Pid, Protocol, Snapshot, Stage};
+use shuyu_wire::dsp::event_digest;
 
 use crate::agreements::Side;
+use crate::evidence::opaque;
 use crate::store::{Batch, Store, StoreError, Table};
 
 /// What the driver must know of a protocol beyond its moves.
@@ -35,8 +37,9 @@ pub trait Kind: Protocol<State: Send + Sync, Verb: Send + Sync> + Send + Sync {
     /// # Errors
     /// When the store fails.
     fn withdrawn(row: &Row<Self>, verb: Self::Verb, store: &Store, batch: &mut Batch) -> Result<(), StoreError>;
-    /// The agreement that a step is about, and what its evidence commits to: the same with both parties.
-    fn commitments(_row: &Row<Self>, _verb: Self::Verb) -> Option<(String, BTreeMap<String, Digest>)> {
+    /// The agreement that a step is about, and what its evidence commits to beside the message: the same with both
+    /// parties.
+    fn commitments(_row: &Row<Self>, _verb: Self::Verb) -> Option<(String, BTreeMap<String, Value>)> {
         None
     }
     /// Path below a party's DSP root at which its view of the process is read.
@@ -107,7 +110,25 @@ impl<K: Kind> Row<K> {
 pub fn process_name<K: Kind>(initiator: &Did, pid: &str) -> String {
     let digest = Digest::sha256(initiator.as_str().as_bytes()).to_string();
     let short: String = digest.chars().skip("sha256:".len()).take(16).collect();
-    format!("{}/{short}/{pid}", K::NAME)
+    format!("{}/{short}/{}", K::NAME, opaque(pid))
+}
+
+/// A message of the other party, as it came.
+pub struct Said {
+    /// Its digest.
+    pub event: Digest,
+    /// The message.
+    pub message: Value,
+}
+
+impl Said {
+    /// Of this message.
+    ///
+    /// # Errors
+    /// As [`event_digest`].
+    pub fn new(message: Value) -> Result<Self, serde_json::Error> {
+        Ok(Self { event: event_digest(&message)?, message })
+    }
 }
 
 /// One applied message.

@@ -8,13 +8,13 @@ use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use shuyu_base::{Digest, PublicKey};
+use shuyu_base::PublicKey;
 use shuyu_contract_engine::transfer::{State, Verb};
 use shuyu_contract_engine::{Party, Proposal, Transfer};
 use shuyu_data_plane::StreamStanding;
-use shuyu_evidence::{Act, Statement};
+use shuyu_evidence::Act;
 use shuyu_policy::Standing;
-use shuyu_wire::dsp::{CallbackUrl, Explanation, TransferBody, TransferMessage, event_digest};
+use shuyu_wire::dsp::{CallbackUrl, Explanation, TransferBody, TransferMessage};
 
 use crate::access::AccessTokens;
 use crate::agreements::{AgreementRow, Agreements, Held, Side};
@@ -22,16 +22,18 @@ use crate::clock;
 use crate::config::Config;
 use crate::counterparty::{Counterparties, Hands};
 use crate::edr::Edrs;
+use crate::evidence::About;
 use crate::exchange::driver::{Answer, Draft, Driver, Tools};
 use crate::exchange::handover::{Address, Format};
-use crate::exchange::negotiation::new_pid;
-use crate::exchange::row::{Kind, Row};
+use crate::exchange::negotiation::{new_pid, salted};
+use crate::exchange::row::{Kind, Row, Said};
 use crate::holdings::Holdings;
 use crate::identity::Caller;
 use crate::locks::KeyedLocks;
 use crate::problem::Problem;
 use crate::signaling::{Conductor, Flows};
 use crate::store::{Batch, Table};
+use crate::vault::Stated;
 
 /// Most keys that a person may vouch for under one agreement.
 const MAX_TRUSTED: usize = 16;
@@ -137,8 +139,8 @@ impl Transfers {
     }
 
     /// A consumer asks for access. A repeat finds the transfer it opened before.
-    pub async fn opened_by(&self, sender: &Caller, message: &TransferMessage, event: Digest) -> Answer<Transfer> {
-        match self.open_for(sender, message, event).await {
+    pub async fn opened_by(&self, sender: &Caller, message: &TransferMessage, said: &Said) -> Answer<Transfer> {
+        match self.open_for(sender, message, said).await {
             Ok(answer) => answer,
             Err(problem) if problem.status.is_server_error() => Answer::Failed(problem),
             Err(problem) => Answer::Refused(problem.detail),
@@ -149,7 +151,7 @@ impl Transfers {
         &self,
         caller: &Caller,
         message: &TransferMessage,
-        event: Digest,
+        said: &Said,
     ) -> Result<Answer<Transfer>, Problem> {
         let sender = &caller.did;
         let TransferBody::Request { agreement_id, format, callback, .. } = &message.body else {
@@ -194,12 +196,12 @@ impl Transfers {
             Detail { agreement: agreement_id.clone(), format, data_address: None, reason: None },
         );
         let msg = message
-            .to_msg(Party::Consumer, event)
+            .to_msg(Party::Consumer, said.event)
             .ok_or_else(|| Problem::invalid("the sender's process identifier is missing"))?;
         let apply = |_: &mut Row<Transfer>, batch: &mut Batch| {
             batch.put(Table::PeerIndex, &index, &pid).map_err(|error| error.to_string())
         };
-        Ok(self.driver()?.receive(&pid, sender, msg, Some(row), apply).await)
+        Ok(self.driver()?.receive(&pid, sender, (msg, said), Some(row), apply).await)
     }
 
     /// A later message of the other party.
@@ -208,7 +210,7 @@ impl Transfers {
         pid: &str,
         sender: &Caller,
         message: &TransferMessage,
-        event: Digest,
+        said: &Said,
     ) -> Answer<Transfer> {
         let step = async {
             let driver = self.driver()?;
@@ -218,7 +220,7 @@ impl Transfers {
                 return Ok(Answer::OtherHands);
             }
             let msg = message
-                .to_msg(row.role.party().other(), event)
+                .to_msg(row.role.party().other(), said.event)
                 .ok_or_else(|| Problem::invalid("the sender's process identifier is missing"))?;
             let apply = move |row: &mut Row<Transfer>, _: &mut Batch| match &message.body {
                 TransferBody::Start { data_address } => {
@@ -241,7 +243,7 @@ impl Transfers {
                 }
                 TransferBody::Request { .. } | TransferBody::Completion => Ok(()),
             };
-            Ok::<_, Problem>(driver.receive(pid, &sender.did, msg, None, apply).await)
+            Ok::<_, Problem>(driver.receive(pid, &sender.did, (msg, said), None, apply).await)
         };
         match step.await {
             Ok(answer) => answer,
@@ -381,7 +383,7 @@ impl Transfers {
 
     /// Saves a contract that we changed by ourselves, with the evidence of it; streams under a revoked one end with that.
     async fn put_changed(&self, contract: &AgreementRow, change: Change<'_>) -> Result<(), Problem> {
-        let statement = self.change_of(contract, &change)?;
+        let stated = self.change_of(contract, &change)?;
         let (event, state) = match change {
             Change::Revoked => ("contract.agreement.terminated", "terminated"),
             Change::Retired => ("contract.agreement.retired", "retired"),
@@ -392,7 +394,7 @@ impl Transfers {
         let failed = |error: crate::evidence::EvidenceError| {
             Problem::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, crate::management::chain(&error))
         };
-        let saved = self.tools.evidence.save(&mut batch, &statement).map_err(failed)?;
+        let saved = self.tools.evidence.save(&mut batch, &stated).map_err(failed)?;
         let told = json!({ "@id": contract.id, "reason": contract.reason, "counterPartyId": contract.peer });
         let _told = self.tools.events.record(&mut batch, event, &contract.id, told)?;
         self.tools.store.commit(batch).await?;
@@ -419,7 +421,7 @@ impl Transfers {
         failure.map_or(Ok(()), Err)
     }
 
-    fn change_of(&self, contract: &AgreementRow, change: &Change<'_>) -> Result<Statement, Problem> {
+    fn change_of(&self, contract: &AgreementRow, change: &Change<'_>) -> Result<Stated, Problem> {
         let now = clock::now().to_string();
         let (kind, act, process, seq, content) = match change {
             Change::Revoked => {
@@ -439,8 +441,7 @@ impl Transfers {
                 ("contract.key-followed", Act::Decided, "succession", 1, content)
             }
         };
-        let bytes = shuyu_base::json::canonical(&content).map_err(|error| Problem::invalid(error.to_string()))?;
-        Ok(Statement {
+        let about = About {
             kind: kind.to_owned(),
             act,
             process: match change {
@@ -449,18 +450,19 @@ impl Transfers {
                 Change::Revoked | Change::Retired | Change::KeyTrusted(_) => format!("{}/{process}", contract.id),
             },
             seq,
-            by: self.tools.did.clone(),
             with: contract.peer.parse().map_err(|_| Problem::conflict("the peer has no valid DID"))?,
-            at: clock::now(),
-            event: shuyu_base::Digest::sha256(&bytes),
             agreement: Some(contract.id.clone()),
-            commit: match change {
-                Change::KeyTrusted(key) | Change::KeyFollowed(key) => {
-                    std::collections::BTreeMap::from([("key".to_owned(), key.thumbprint())])
-                }
-                Change::Revoked | Change::Retired => std::collections::BTreeMap::new(),
-            },
-        })
+        };
+        let mut stated =
+            self.tools.evidence.state(about, content).map_err(|error| Problem::invalid(error.to_string()))?;
+        match change {
+            // A public key: whoever reads the ledger must be able to follow it.
+            Change::KeyTrusted(key) | Change::KeyFollowed(key) => {
+                stated.statement.commit.insert("key".to_owned(), key.thumbprint());
+            }
+            Change::Revoked | Change::Retired => {}
+        }
+        Ok(stated)
     }
 
     fn of_agreement(&self, agreement: &str) -> Result<Vec<Row<Transfer>>, Problem> {
@@ -588,7 +590,6 @@ fn draft(row: &Row<Transfer>, body: TransferBody) -> Result<Draft<Transfer>, Pro
         Side::Consumer => (own, theirs),
     };
     let message = TransferMessage { id: Some(new_pid()), provider_pid, consumer_pid, body };
-    let body = message.encode();
-    let event = event_digest(&body).map_err(|error| Problem::invalid(error.to_string()))?;
+    let (body, event) = salted(message.encode())?;
     Ok(Draft { proposal: Proposal { verb: message.verb(), event, terms: None }, body })
 }

@@ -3,25 +3,78 @@
 use std::sync::Arc;
 
 use axum::extract::{Path, Query, State};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use shuyu_ledger::{Ledger, ReadError};
 
-use crate::management::chain;
+use crate::keeper::{Keeper, Target};
+use crate::management::{Body, chain};
 use crate::problem::Problem;
 
 /// Most entries of one listing.
 const MAX_ENTRIES: u64 = 1000;
 
 /// Routes under `/v1`.
-pub fn router(ledger: Arc<Ledger>) -> Router {
+pub fn router(ledger: Arc<Ledger>, keeper: Arc<Keeper>) -> Router {
+    let kept = Router::new()
+        .route("/ledger/fields/{index}", get(fields))
+        .route("/ledger/disclose", post(disclose))
+        .route("/ledger/erase", post(erase))
+        .with_state(keeper);
     Router::new()
         .route("/ledger", get(head))
         .route("/ledger/entries", get(entries))
         .route("/ledger/proof/{index}", get(proof))
         .with_state(ledger)
+        .merge(kept)
+}
+
+/// Which fields of an entry can be shown.
+async fn fields(State(keeper): State<Arc<Keeper>>, Path(index): Path<u64>) -> Result<Json<Value>, Problem> {
+    let read = tokio::task::spawn_blocking(move || keeper.names(index));
+    read.await.map_err(|error| failed(&error))?.map(Json)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DisclosureWish {
+    index: u64,
+    fields: Vec<String>,
+}
+
+async fn disclose(
+    State(keeper): State<Arc<Keeper>>,
+    Body(wish): Body<DisclosureWish>,
+) -> Result<([(axum::http::HeaderName, &'static str); 1], Vec<u8>), Problem> {
+    let made = tokio::task::spawn_blocking(move || keeper.disclose(wish.index, &wish.fields));
+    let json = [(axum::http::header::CONTENT_TYPE, "application/json")];
+    Ok((json, made.await.map_err(|error| failed(&error))??))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Erasure {
+    #[serde(default)]
+    index: Option<u64>,
+    #[serde(default)]
+    process: Option<String>,
+    #[serde(default)]
+    subject: Option<String>,
+    #[serde(default)]
+    fields: Vec<String>,
+    reason: String,
+}
+
+async fn erase(State(keeper): State<Arc<Keeper>>, Body(wish): Body<Erasure>) -> Result<Json<Value>, Problem> {
+    let target = match (wish.index, wish.process, wish.subject) {
+        (Some(index), None, None) => Target::Entry(index),
+        (None, Some(process), None) => Target::Process(process),
+        (None, None, Some(subject)) => Target::Subject(subject),
+        _ => return Err(Problem::invalid("one of `index`, `process` and `subject`")),
+    };
+    keeper.erase(target, &wish.fields, &wish.reason).await.map(Json)
 }
 
 async fn head(State(ledger): State<Arc<Ledger>>) -> Result<Json<Value>, Problem> {

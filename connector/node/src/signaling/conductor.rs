@@ -10,16 +10,15 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use serde_json::{Map, json};
-use shuyu_base::{Digest, json as base_json};
 use shuyu_contract_engine::data_flow::{Next, leads_to};
-use shuyu_evidence::{Act, Statement};
+use shuyu_evidence::Act;
 use shuyu_wire::signaling::{FlowRequest, FlowSignal, FlowStatus, Signal, State};
 use tokio::sync::Notify;
 
 use super::lead::{Begin, Lead, new_message};
 use super::planes::{DataPlane, DataPlanes, Told};
 use crate::agreements::Side;
-use crate::clock;
+use crate::evidence::About;
 use crate::exchange::driver::Tools;
 use crate::exchange::handover::Address;
 use crate::locks::KeyedLocks;
@@ -449,23 +448,19 @@ impl Conductor {
     ) -> Result<crate::evidence::Saved, Problem> {
         let content = json!({
             "transfer": lead.transfer, "agreement": lead.agreement, "dataPlane": lead.plane, "flow": lead.flow,
-            "profile": lead.profile, "nonce": uuid::Uuid::new_v4().to_string(),
+            "profile": lead.profile,
         });
-        let bytes = base_json::canonical(&content).map_err(|error| Problem::invalid(error.to_string()))?;
-        let statement = Statement {
+        let about = About {
             kind: kind.to_owned(),
             act,
             process: format!("flow/{}", lead.transfer),
             seq: lead.grants,
-            by: self.tools.did.clone(),
             with: lead.peer.parse().map_err(|_| Problem::conflict("the peer has no valid DID"))?,
-            at: clock::now(),
-            event: Digest::sha256(&bytes),
             agreement: Some(lead.agreement.clone()),
-            commit: std::collections::BTreeMap::new(),
         };
+        let stated = self.tools.evidence.state(about, content).map_err(evidence_failed)?;
         self.tools.evidence.flush().await.map_err(evidence_failed)?;
-        self.tools.evidence.save(batch, &statement).map_err(evidence_failed)
+        self.tools.evidence.save(batch, &stated).map_err(evidence_failed)
     }
 
     async fn save(&self, lead: &Lead, mut batch: Batch) -> Result<(), Problem> {

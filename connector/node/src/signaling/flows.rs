@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use shuyu_base::{Did, Digest, UnixMillis, json as base_json};
+use shuyu_base::{Did, UnixMillis};
 use shuyu_data_plane::StreamStanding;
-use shuyu_evidence::{Act, Statement};
+use shuyu_evidence::Act;
 use shuyu_policy::{PolicyKind, Standing};
 use shuyu_wire::dsp::DataAddress;
 use shuyu_wire::odrl;
@@ -15,6 +15,7 @@ use crate::agreements::{AgreementRow, Agreements, Held, Side, last_end};
 use crate::api_keys::ApiCaller;
 use crate::clock;
 use crate::config::Config;
+use crate::evidence::About;
 use crate::exchange::driver::Tools;
 use crate::exchange::handover::{Address, Format};
 use crate::exchange::kinds::path_segment;
@@ -22,6 +23,7 @@ use crate::holdings::{Approve, Holdings, checked_policy, parse_policy};
 use crate::locks::KeyedLocks;
 use crate::problem::Problem;
 use crate::store::{Batch, Table};
+use crate::vault::Stated;
 use shuyu_contract_engine::data_flow::leads_to;
 
 /// What the identifier of a flow begins with; transfers of our own control plane begin otherwise.
@@ -168,11 +170,11 @@ impl Flows {
         }
         let content = json!({ "agreement": row.policy, "controlPlane": control_plane, "asset": row.asset });
         let place = (format!("{}/registered", row.id), 1);
-        let statement = self.statement(Act::Published, "contract.registered", place, &row.peer, &row.id, &content)?;
+        let stated = self.statement(Act::Published, "contract.registered", place, &row.peer, &row.id, content)?;
         let mut batch = Batch::default();
         batch.put(Table::Agreements, &row.id, &row)?;
         batch.put(Table::ForeignAgreements, &row.id, &Registered { control_plane })?;
-        self.commit(batch, &statement, "contract.agreement.registered", &row.id).await?;
+        self.commit(batch, &stated, "contract.agreement.registered", &row.id).await?;
         Ok(row)
     }
 
@@ -407,24 +409,25 @@ impl Flows {
         batch.put(Table::Flows, &row.id, row)?;
         let content = json!({
             "flow": row.id, "agreement": row.agreement, "controlPlane": row.control_plane, "process": row.process,
-            "profile": row.profile, "state": row.state, "nonce": uuid::Uuid::new_v4().to_string(),
+            "profile": row.profile, "state": row.state,
         });
         let place = (format!("flow/{}", row.id), row.grants);
         let kind = format!("flow.{word}");
-        let statement = self.statement(act, &kind, place, &row.peer, &row.agreement, &content)?;
+        let stated = self.statement(act, &kind, place, &row.peer, &row.agreement, content)?;
         let told = format!("dataflow.{word}");
         if act == Act::Revoked {
             self.tokens.end_all(&row.id)?;
         }
-        self.commit(batch, &statement, &told, &row.id).await
+        self.commit(batch, &stated, &told, &row.id).await
     }
 
-    async fn commit(&self, mut batch: Batch, statement: &Statement, told: &str, id: &str) -> Result<(), Problem> {
+    async fn commit(&self, mut batch: Batch, stated: &Stated, told: &str, id: &str) -> Result<(), Problem> {
+        let statement = &stated.statement;
         let failed = |error: crate::evidence::EvidenceError| {
             Problem::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, crate::management::chain(&error))
         };
         self.tools.evidence.flush().await.map_err(failed)?;
-        let saved = self.tools.evidence.save(&mut batch, statement).map_err(failed)?;
+        let saved = self.tools.evidence.save(&mut batch, stated).map_err(failed)?;
         let data = json!({ "@id": id, "counterPartyId": statement.with.as_str(), "contractId": statement.agreement });
         let _told = self.tools.events.record(&mut batch, told, id, data)?;
         self.tools.store.commit(batch).await?;
@@ -444,21 +447,17 @@ impl Flows {
         (process, seq): (String, u64),
         with: &str,
         agreement: &str,
-        content: &Value,
-    ) -> Result<Statement, Problem> {
-        let bytes = base_json::canonical(content).map_err(|error| Problem::invalid(error.to_string()))?;
-        Ok(Statement {
+        content: Value,
+    ) -> Result<Stated, Problem> {
+        let about = About {
             kind: kind.to_owned(),
             act,
             process,
             seq,
-            by: self.tools.did.clone(),
             with: with.parse().map_err(|_| Problem::conflict("the consumer has no valid DID"))?,
-            at: clock::now(),
-            event: Digest::sha256(&bytes),
             agreement: Some(agreement.to_owned()),
-            commit: std::collections::BTreeMap::new(),
-        })
+        };
+        self.tools.evidence.state(about, content).map_err(|error| Problem::invalid(error.to_string()))
     }
 
     fn status_of(&self, row: &FlowRow, addressed: bool) -> Result<FlowStatus, Problem> {

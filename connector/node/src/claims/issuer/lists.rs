@@ -113,7 +113,7 @@ impl Issuer {
             if row.suspended.is_some() {
                 return Err(Problem::conflict(format!("credential `{id}` is suspended")));
             }
-            if row.profile != Profile::Vc20.name() || row.salt.is_empty() {
+            if row.profile != Profile::Vc20.name() || row.acts == 0 {
                 let why = format!("credential `{id}` has no entry for suspension: it is of Data Model 1.1, or old");
                 return Err(Problem::conflict(why).hint("revoke it, and issue another when it may count again"));
             }

@@ -186,10 +186,7 @@ pub struct IssuedRow {
     pub suspended: Option<String>,
     /// The credential that replaces it.
     pub renewed_by: Option<String>,
-    /// What makes the commitments in the ledger impossible to guess, in hexadecimal.
-    #[serde(default)]
-    pub salt: String,
-    /// Statements about it in the ledger so far.
+    /// Statements about it in the ledger so far; 0 only in a row of an earlier version.
     #[serde(default)]
     pub acts: u64,
 }
@@ -235,7 +232,7 @@ pub fn shown_issued(id: &str, row: &IssuedRow, now: UnixMillis) -> Value {
         "id": id, "type": row.r#type, "profile": row.profile, "holder": row.holder, "request": row.request,
         "claims": row.claims, "issued": UnixMillis(row.issued_ms).to_string(),
         "valid_until": UnixMillis(row.valid_until_ms).to_string(), "state": state,
-        "reason": row.revoked.as_ref().or(row.suspended.as_ref()), "renewed_by": row.renewed_by, "salt": row.salt,
+        "reason": row.revoked.as_ref().or(row.suspended.as_ref()), "renewed_by": row.renewed_by,
     })
 }
 
@@ -258,7 +255,6 @@ mod tests {
             revoked: None,
             suspended: None,
             renewed_by: None,
-            salt: String::new(),
             acts: 0,
         };
         assert_eq!(row.due(), Some(UnixMillis(76_000)));

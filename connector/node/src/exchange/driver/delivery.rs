@@ -80,7 +80,7 @@ impl<K: Kind> Driver<K> {
             let mut machine = self.machine(&row)?;
             let effects = move_on(&mut machine, clock::now());
             let idle = effects.is_empty() && machine.snapshot().pending.is_none();
-            self.perform(&mut row, machine, effects, Batch::default()).await?;
+            self.perform(&mut row, machine, effects, Batch::default(), None).await?;
             if idle {
                 // A step that was saved before the disk failed has not been followed up.
                 (self.follow_up)(row);
@@ -162,7 +162,7 @@ impl<K: Kind> Driver<K> {
                     row.error = Some(error.clone());
                 }
             }
-            self.perform(&mut row, machine, effects, Batch::default()).await
+            self.perform(&mut row, machine, effects, Batch::default(), None).await
         };
         self.report(pid, step.await);
         self.settled.notify_waiters();

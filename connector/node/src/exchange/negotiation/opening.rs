@@ -1,6 +1,5 @@
 //! Messages of others that open a negotiation.
 
-use shuyu_base::Digest;
 use shuyu_contract_engine::{Negotiation, Party};
 use shuyu_wire::dsp::{NegotiationBody, NegotiationMessage};
 
@@ -8,7 +7,7 @@ use super::{Detail, Negotiations, new_pid, take_terms};
 use crate::agreements::Side;
 use crate::counterparty::Hands;
 use crate::exchange::driver::Answer;
-use crate::exchange::row::Row;
+use crate::exchange::row::{Row, Said};
 use crate::exchange::terms::terms_of;
 use crate::holdings::Approve;
 use crate::identity::Caller;
@@ -22,9 +21,9 @@ impl Negotiations {
         sender: &Caller,
         from: Party,
         message: &NegotiationMessage,
-        event: Digest,
+        said: &Said,
     ) -> Answer<Negotiation> {
-        match self.open_for(sender, from, message, event).await {
+        match self.open_for(sender, from, message, said).await {
             Ok(answer) => answer,
             Err(problem) if problem.status.is_server_error() => Answer::Failed(problem),
             Err(problem) => Answer::Refused(problem.detail),
@@ -36,7 +35,7 @@ impl Negotiations {
         caller: &Caller,
         from: Party,
         message: &NegotiationMessage,
-        event: Digest,
+        said: &Said,
     ) -> Result<Answer<Negotiation>, Problem> {
         let sender = &caller.did;
         let (offer, callback, renews) = match &message.body {
@@ -53,7 +52,7 @@ impl Negotiations {
         let terms = terms_of(&offer.policy)?;
         let dataset = offer.target.clone().unwrap_or_default();
         let msg = message
-            .to_msg(from, event, Some(terms))
+            .to_msg(from, said.event, Some(terms))
             .ok_or_else(|| Problem::invalid("the sender's process identifier is missing"))?;
         let theirs = msg.sender_pid.as_str().to_owned();
         // One opening message, one negotiation: found again by who sent it and under which identifier.
@@ -99,6 +98,6 @@ impl Negotiations {
             take_terms(row, offer)?;
             batch.put(Table::PeerIndex, &index, &pid).map_err(|error| error.to_string())
         };
-        Ok(self.driver()?.receive(&pid, sender, msg, Some(row), apply).await)
+        Ok(self.driver()?.receive(&pid, sender, (msg, said), Some(row), apply).await)
     }
 }

@@ -1,0 +1,276 @@
+//! Shows and forgets what the ledger's statements commit to.
+//!
+//! To forget is: the vault's row loses values, salts and seed, and whatever else the node kept of the same salts (a
+//! receipt holds the seed) goes in the same batch, together with the statement `ledger.erased`, which says of which entries
+//! something was forgotten and commits to why. Then the database's files are rewritten without it. The entries stay, and
+//! every proof of them.
+
+mod retention;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+use serde_json::{Value, json};
+use shuyu_evidence::{Act, Disclosure, Statement, peek};
+use shuyu_ledger::{Ledger, ReadError};
+
+use crate::evidence::{About, Evidence, EvidenceError};
+use crate::identity::Identity;
+use crate::management::chain;
+use crate::problem::Problem;
+use crate::store::{Batch, Store, Table};
+use crate::vault::{Found, Vault, VaultError};
+
+pub use retention::{Retention, parse_retention};
+
+/// The kind of the statement about an erasure.
+pub const ERASED: &str = "ledger.erased";
+/// Entries that one statement about an erasure names.
+const MAX_NAMED: usize = 200;
+/// Rows of the vault read at once.
+const PAGE: usize = 500;
+/// Longest reason, in bytes.
+const MAX_REASON_BYTES: usize = 1024;
+
+/// Of which entries something is to be forgotten.
+#[derive(Clone, Debug)]
+pub enum Target {
+    /// Of this entry.
+    Entry(u64),
+    /// Of every entry of this process.
+    Process(String),
+    /// Of every entry with a field that has this value, such as a DID or a name.
+    Subject(String),
+}
+
+/// Shows and forgets; one a node.
+pub struct Keeper {
+    ledger: Arc<Ledger>,
+    evidence: Evidence,
+    identity: Arc<Identity>,
+    store: Store,
+    retention: Vec<Retention>,
+    /// One erasure at a time.
+    erasing: tokio::sync::Mutex<()>,
+}
+
+impl Keeper {
+    /// Over the node's ledger and vault.
+    pub fn new(
+        ledger: Arc<Ledger>,
+        evidence: Evidence,
+        identity: Arc<Identity>,
+        store: Store,
+        retention: Vec<Retention>,
+    ) -> Self {
+        Self { ledger, evidence, identity, store, retention, erasing: tokio::sync::Mutex::default() }
+    }
+
+    fn vault(&self) -> &Vault {
+        self.evidence.vault()
+    }
+
+    /// The names of the fields of an entry that can still be shown.
+    ///
+    /// # Errors
+    /// 404 if there is no such entry, 410 if nothing of it is known.
+    pub fn names(&self, index: u64) -> Result<Value, Problem> {
+        let (statement, found) = self.known(index)?;
+        Ok(json!({ "index": index, "kind": statement.kind, "fields": found.fields.names() }))
+    }
+
+    /// A disclosure file of these fields of an entry.
+    ///
+    /// # Errors
+    /// As [`Keeper::names`]; 400 if no field has such a name.
+    pub fn disclose(&self, index: u64, pick: &[String]) -> Result<Vec<u8>, Problem> {
+        let (_, found) = self.known(index)?;
+        let unknown = |wish: &&String| found.fields.show(std::slice::from_ref(*wish)).is_empty();
+        if let Some(wish) = pick.iter().find(unknown) {
+            let names = found.fields.names().join(", ");
+            return Err(
+                Problem::invalid(format!("entry {index} has no field `{wish}`")).hint(format!("it has {names}"))
+            );
+        }
+        let disclosure = Disclosure {
+            did: self.identity.did.clone(),
+            document: self.identity.document.clone(),
+            vkey: self.ledger.vkey().clone(),
+            entry: self.ledger.entry(index).map_err(|error| unread(&error, index))?,
+            proof: self.ledger.prove(index).map_err(|error| unread(&error, index))?,
+            size: found.fields.leaves().len() as u64,
+            fields: found.fields.show(pick),
+        };
+        disclosure.to_json().map_err(|error| Problem::invalid(chain(&error)))
+    }
+
+    fn known(&self, index: u64) -> Result<(Statement, Found), Problem> {
+        let (statement, found) = self.look(index)?;
+        let gone = || {
+            Problem::new(StatusCode::GONE, format!("nothing of what entry {index} commits to is known here"))
+                .hint("it was erased, which a later entry `ledger.erased` states, or there was nothing to keep")
+        };
+        Ok((statement, found.ok_or_else(gone)?))
+    }
+
+    fn look(&self, index: u64) -> Result<(Statement, Option<Found>), Problem> {
+        let entry = self.ledger.entry(index).map_err(|error| unread(&error, index))?;
+        let statement = peek(&entry).map_err(|error| failed(&error))?;
+        let found = self.vault().of(&statement)?;
+        Ok((statement, found))
+    }
+
+    /// Forgets the fields that `pick` names, all if it names none, and states it. Returns what the statement says.
+    ///
+    /// # Errors
+    /// 400 without a reason, 404 if there is nothing to forget.
+    pub async fn erase(&self, target: Target, pick: &[String], reason: &str) -> Result<Value, Problem> {
+        if reason.trim().is_empty() || MAX_REASON_BYTES < reason.len() {
+            return Err(Problem::invalid(format!("`reason`: 1 to {MAX_REASON_BYTES} bytes")));
+        }
+        let _one = self.erasing.lock().await;
+        let found = tokio::task::block_in_place(|| self.targets(&target))?;
+        let indexes = self.forget(found, pick, reason, "operator").await?;
+        if indexes.is_empty() {
+            return Err(Problem::not_found("known content of", &target.words()));
+        }
+        Ok(json!({ "erased": indexes, "fields": pick }))
+    }
+
+    fn targets(&self, target: &Target) -> Result<Vec<Found>, Problem> {
+        match target {
+            Target::Entry(index) => Ok(self.look(*index)?.1.into_iter().collect()),
+            Target::Process(process) => {
+                let indexes = self.ledger.by_process(process).map_err(|error| failed(&error))?;
+                let mut found = Vec::new();
+                for index in indexes {
+                    found.extend(self.look(index)?.1);
+                }
+                Ok(found)
+            }
+            Target::Subject(subject) => self.filtered(|row| {
+                row.kind != ERASED && row.fields.known().any(|(_, field)| mentions(&field.value, subject))
+            }),
+        }
+    }
+
+    fn filtered(&self, is_wanted: impl Fn(&Found) -> bool) -> Result<Vec<Found>, Problem> {
+        let (mut wanted, mut after) = (Vec::new(), None::<String>);
+        loop {
+            let page = self.vault().list(after.as_deref(), PAGE)?;
+            let Some(last) = page.last() else { return Ok(wanted) };
+            after = Some(last.key.clone());
+            wanted.extend(page.into_iter().filter(&is_wanted));
+        }
+    }
+
+    /// Forgets, states it, and returns once the files have forgotten too: the indexes of the entries.
+    async fn forget(&self, found: Vec<Found>, pick: &[String], why: &str, who: &str) -> Result<Vec<u64>, Problem> {
+        let (mut indexes, mut keys) = (Vec::new(), BTreeSet::new());
+        let mut rows = found.into_iter().peekable();
+        while rows.peek().is_some() {
+            let (mut batch, mut named) = (Batch::default(), Vec::new());
+            for mut row in rows.by_ref().take(MAX_NAMED) {
+                self.scrub(&mut batch, &row)?;
+                if row.fields.forget(pick).is_empty() {
+                    continue;
+                }
+                self.vault().keep(&mut batch, &row)?;
+                named.extend(self.ledger.find(&row.id).map_err(|error| failed(&error))?);
+                keys.insert(row.key);
+            }
+            if named.is_empty() {
+                continue;
+            }
+            let content = json!({ "entries": named, "fields": pick, "reason": why, "by": who });
+            let own = &self.identity.did;
+            let about = About {
+                kind: ERASED.to_owned(),
+                act: Act::Revoked,
+                process: format!("{own}#erasure/{}", uuid::Uuid::new_v4()),
+                seq: 1,
+                with: own.clone(),
+                agreement: None,
+            };
+            self.evidence.flush().await.map_err(|error| unstated(&error))?;
+            let stated = self.evidence.state(about, content).map_err(|error| unstated(&error))?;
+            let saved = self.evidence.save(&mut batch, &stated).map_err(|error| unstated(&error))?;
+            self.store.commit(batch).await?;
+            self.evidence.make_durable(&[saved]).await.map_err(|error| unstated(&error))?;
+            indexes.append(&mut named);
+        }
+        if let (Some(first), Some(last)) = (keys.first(), keys.last()) {
+            self.store.forget(Table::Vault, first.clone(), last.clone()).await?;
+        }
+        Ok(indexes)
+    }
+
+    /// A receipt holds the contents of a use with the seed of its salts: it goes with them, from the provider's row of the
+    /// use and from the consumer's receipts, where its digest remains so that it is not taken a second time.
+    fn scrub(&self, batch: &mut Batch, row: &Found) -> Result<(), Problem> {
+        if row.kind != "use.served" {
+            return Ok(());
+        }
+        let field =
+            |name: &str| row.fields.known().find(|(_, field)| field.name == name).map(|(_, field)| &field.value);
+        if let Some(id) = field("/use").and_then(Value::as_str)
+            && let Some(mut used) = self.store.get::<Value>(Table::Uses, id)?
+            && let Some(members) = used.as_object_mut()
+        {
+            members.insert("receipt".to_owned(), "".into());
+            members.insert("purpose".to_owned(), Value::Null);
+            members.insert("query".to_owned(), "".into());
+            batch.put(Table::Uses, id, &used)?;
+        }
+        let index = self.ledger.find(&row.id).map_err(|error| failed(&error))?;
+        if let Some(index) = index {
+            let key = self.look(index)?.0.event.to_string();
+            if self.store.get::<String>(Table::Receipts, &key)?.is_some() {
+                batch.put(Table::Receipts, &key, &"")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Target {
+    fn words(&self) -> String {
+        match self {
+            Self::Entry(index) => format!("entry {index}"),
+            Self::Process(process) => format!("process {process}"),
+            Self::Subject(_) => "this subject".to_owned(),
+        }
+    }
+}
+
+fn mentions(value: &Value, subject: &str) -> bool {
+    match value {
+        Value::String(text) => text == subject,
+        Value::Array(items) => items.iter().any(|item| mentions(item, subject)),
+        Value::Object(members) => members.values().any(|item| mentions(item, subject)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+fn failed(error: &dyn std::error::Error) -> Problem {
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, chain(error))
+}
+
+fn unstated(error: &EvidenceError) -> Problem {
+    failed(error)
+        .hint("what was to be forgotten may be gone already; its statement is written as soon as the ledger works")
+}
+
+fn unread(error: &ReadError, index: u64) -> Problem {
+    if matches!(error, ReadError::Outside { .. }) {
+        return Problem::not_found("published entry", &index.to_string());
+    }
+    failed(error)
+}
+
+impl From<VaultError> for Problem {
+    fn from(error: VaultError) -> Self {
+        failed(&error)
+    }
+}
