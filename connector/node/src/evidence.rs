@@ -116,17 +116,22 @@ impl Evidence {
     fn stated(&self, about: About, event: Digest, content: Value, seed: &Seed) -> Result<Stated, EvidenceError> {
         let fields = Fields::of(&about.kind, &content, seed).map_err(|error| unwritable(&error))?;
         let commit = [(FIELDS.to_owned(), fields.root())].into_iter().collect();
-        let statement = Statement { commit, ..self.bare(about, event) };
+        let statement = Statement { commit, ..self.bare(about, event)? };
         Ok(Stated { statement, content: Some(content) })
     }
 
     /// A statement without contents.
-    pub fn bare(&self, about: About, event: Digest) -> Statement {
-        let process = match &about.agreement {
-            Some(id) => about.process.replace(id.as_str(), &opaque(id)),
-            None => about.process,
-        };
-        Statement {
+    ///
+    /// # Errors
+    /// [`EvidenceError::Store`].
+    pub fn bare(&self, about: About, event: Digest) -> Result<Statement, EvidenceError> {
+        let (mut process, mut agreement) = (about.process, about.agreement);
+        if let Some(id) = agreement.as_mut().filter(|id| !is_random(id)) {
+            let name = self.vault.name_for(id)?;
+            process = process.replace(id.as_str(), &name);
+            *id = name;
+        }
+        Ok(Statement {
             kind: about.kind,
             act: about.act,
             process,
@@ -135,9 +140,9 @@ impl Evidence {
             with: about.with,
             at: clock::now(),
             event,
-            agreement: about.agreement.as_deref().map(opaque),
+            agreement,
             commit: std::collections::BTreeMap::new(),
-        }
+        })
     }
 
     /// Signs a statement and adds it, and what it commits to, to the batch that saves the state it belongs to.
@@ -210,7 +215,7 @@ impl Evidence {
                 with: self.identity.did.clone(),
                 agreement: None,
             };
-            let bare = self.bare(about, Digest::sha256(compact.as_bytes()));
+            let bare = self.bare(about, Digest::sha256(compact.as_bytes()))?;
             let statement = Statement { commit: commit.into_iter().collect(), ..bare };
             saved.push(self.save(&mut batch, &statement.into())?);
         }
@@ -265,12 +270,9 @@ fn unwritable(error: &dyn std::error::Error) -> EvidenceError {
     EvidenceError::Statement(error.to_string())
 }
 
-/// An identifier as evidence has it: a random one as it is, else its digest, because what others call their processes and
-/// agreements may be anything.
-pub fn opaque(id: &str) -> String {
-    let is_random =
-        id.strip_prefix("urn:uuid:").is_some_and(|uuid| uuid.len() == 36 && uuid::Uuid::parse_str(uuid).is_ok());
-    if is_random { id.to_owned() } else { format!("urn:{}", Digest::sha256(id.as_bytes())) }
+/// Whether an identifier is a random one and says nothing: what others call their processes and agreements may be anything.
+pub fn is_random(id: &str) -> bool {
+    id.strip_prefix("urn:uuid:").is_some_and(|uuid| uuid.len() == 36 && uuid::Uuid::parse_str(uuid).is_ok())
 }
 
 fn append(saved: &Saved) -> Result<Append, EvidenceError> {

@@ -7,7 +7,7 @@
 
 mod retention;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::http::StatusCode;
@@ -167,18 +167,22 @@ impl Keeper {
 
     /// Forgets, states it, and returns once the files have forgotten too: the indexes of the entries.
     async fn forget(&self, found: Vec<Found>, pick: &[String], why: &str, who: &str) -> Result<Vec<u64>, Problem> {
-        let (mut indexes, mut keys) = (Vec::new(), BTreeSet::new());
+        let (mut indexes, mut changed) = (Vec::new(), Changed::default());
         let mut rows = found.into_iter().peekable();
         while rows.peek().is_some() {
             let (mut batch, mut named) = (Batch::default(), Vec::new());
             for mut row in rows.by_ref().take(MAX_NAMED) {
-                self.scrub(&mut batch, &row)?;
+                let receipts = self.receipts(&row)?;
                 if row.fields.forget(pick).is_empty() {
                     continue;
                 }
+                for (table, key, left) in receipts {
+                    batch.put(table, &key, &left)?;
+                    changed.note(table, key);
+                }
                 self.vault().keep(&mut batch, &row)?;
                 named.extend(self.ledger.find(&row.id).map_err(|error| failed(&error))?);
-                keys.insert(row.key);
+                changed.note(Table::Vault, row.key);
             }
             if named.is_empty() {
                 continue;
@@ -200,37 +204,50 @@ impl Keeper {
             self.evidence.make_durable(&[saved]).await.map_err(|error| unstated(&error))?;
             indexes.append(&mut named);
         }
-        if let (Some(first), Some(last)) = (keys.first(), keys.last()) {
-            self.store.forget(Table::Vault, first.clone(), last.clone()).await?;
-        }
+        self.store.forget(changed.0.into_values().collect()).await?;
         Ok(indexes)
     }
 
     /// A receipt holds the contents of a use with the seed of its salts: it goes with them, from the provider's row of the
-    /// use and from the consumer's receipts, where its digest remains so that it is not taken a second time.
-    fn scrub(&self, batch: &mut Batch, row: &Found) -> Result<(), Problem> {
+    /// use and from the consumer's receipts, where its digest remains so that it is not taken a second time. What is left
+    /// of these rows.
+    fn receipts(&self, row: &Found) -> Result<Vec<(Table, String, Value)>, Problem> {
+        let mut left = Vec::new();
         if row.kind != "use.served" {
-            return Ok(());
+            return Ok(left);
         }
-        let field =
-            |name: &str| row.fields.known().find(|(_, field)| field.name == name).map(|(_, field)| &field.value);
-        if let Some(id) = field("/use").and_then(Value::as_str)
-            && let Some(mut used) = self.store.get::<Value>(Table::Uses, id)?
-            && let Some(members) = used.as_object_mut()
+        let used =
+            row.fields.known().find(|(_, field)| field.name == "/use").and_then(|(_, field)| field.value.as_str());
+        if let Some(id) = used
+            && let Some(mut row) = self.store.get::<Value>(Table::Uses, id)?
         {
-            members.insert("receipt".to_owned(), "".into());
-            members.insert("purpose".to_owned(), Value::Null);
-            members.insert("query".to_owned(), "".into());
-            batch.put(Table::Uses, id, &used)?;
+            for (member, value) in [("receipt", "".into()), ("purpose", Value::Null), ("query", "".into())] {
+                row.as_object_mut().and_then(|members| members.insert(member.to_owned(), value));
+            }
+            left.push((Table::Uses, id.to_owned(), row));
         }
-        let index = self.ledger.find(&row.id).map_err(|error| failed(&error))?;
-        if let Some(index) = index {
+        if let Some(index) = self.ledger.find(&row.id).map_err(|error| failed(&error))? {
             let key = self.look(index)?.0.event.to_string();
             if self.store.get::<String>(Table::Receipts, &key)?.is_some() {
-                batch.put(Table::Receipts, &key, &"")?;
+                left.push((Table::Receipts, key, "".into()));
             }
         }
-        Ok(())
+        Ok(left)
+    }
+}
+
+/// The range of keys that was changed, of each table.
+#[derive(Default)]
+struct Changed(BTreeMap<&'static str, (Table, String, String)>);
+
+impl Changed {
+    fn note(&mut self, table: Table, key: String) {
+        let (_, first, last) = self.0.entry(table.name()).or_insert_with(|| (table, key.clone(), key.clone()));
+        if key < *first {
+            *first = key;
+        } else if *last < key {
+            *last = key;
+        }
     }
 }
 

@@ -93,6 +93,8 @@ pub enum Table {
     Witness,
     /// What the ledger's statements commit to, by time and identity of the statement.
     Vault,
+    /// Random names that evidence has for what others named as they liked, by that name.
+    EvidenceNames,
 }
 
 impl Table {
@@ -135,9 +137,11 @@ impl Table {
         Self::AlarmsRaised,
         Self::Witness,
         Self::Vault,
+        Self::EvidenceNames,
     ];
 
-    fn name(self) -> &'static str {
+    /// Its name in the database.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Assets => "assets.v1",
             Self::Policies => "policies.v1",
@@ -177,6 +181,7 @@ impl Table {
             Self::AlarmsRaised => "alarms-raised.v1",
             Self::Witness => "witness.v1",
             Self::Vault => "vault.v1",
+            Self::EvidenceNames => "evidence-names.v1",
         }
     }
 }
@@ -365,18 +370,18 @@ impl Store {
         })
     }
 
-    /// Makes the database's files forget what was deleted or written over between two keys of a table, both included: its
-    /// write-ahead log is started anew and the table's files that hold these keys are written again without it.
+    /// Makes the database's files forget what was deleted or written over in these ranges of keys, both ends included: the
+    /// write-ahead log is started anew, and files of the tables that hold such keys are written again without it.
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub async fn forget(&self, table: Table, from: String, to: String) -> Result<(), StoreError> {
+    pub async fn forget(&self, ranges: Vec<(Table, String, String)>) -> Result<(), StoreError> {
         let store = self.clone();
-        let work = tokio::task::spawn_blocking(move || store.forget_blocking(table, &from, &to));
+        let work = tokio::task::spawn_blocking(move || store.forget_blocking(&ranges));
         work.await.unwrap_or(Err(StoreError::Stopped))
     }
 
-    fn forget_blocking(&self, table: Table, from: &str, to: &str) -> Result<(), StoreError> {
+    fn forget_blocking(&self, ranges: &[(Table, String, String)]) -> Result<(), StoreError> {
         let db = self.read()?;
         let db = db.as_ref().ok_or(StoreError::Stopped)?;
         // A file of the write-ahead log goes once nothing in it waits for any family.
@@ -387,9 +392,10 @@ impl Store {
         }
         let mut options = CompactOptions::default();
         options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
-        options.set_exclusive_manual_compaction(false);
-        if let Some(family) = db.cf_handle(table.name()) {
-            db.compact_range_cf_opt(family, Some(from), Some(to), &options);
+        for (table, from, to) in ranges {
+            if let Some(family) = db.cf_handle(table.name()) {
+                db.compact_range_cf_opt(family, Some(from), Some(to), &options);
+            }
         }
         Ok(())
     }

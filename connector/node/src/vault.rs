@@ -3,6 +3,8 @@
 //! A row holds the contents of one statement, the seed of its salts in them. Once a part was forgotten, it holds the leaf
 //! hashes and what is left, and no seed. Rows are in the order of time, so that what is old is found first.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
@@ -80,12 +82,29 @@ pub struct Found {
 #[derive(Clone)]
 pub struct Vault {
     store: Store,
+    naming: Arc<Mutex<()>>,
 }
 
 impl Vault {
     /// In the node's store.
     pub fn new(store: Store) -> Self {
-        Self { store }
+        Self { store, naming: Arc::default() }
+    }
+
+    /// The random name under which evidence speaks of what others call `id`.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn name_for(&self, id: &str) -> Result<String, StoreError> {
+        let _one = self.naming.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(name) = self.store.get::<String>(Table::EvidenceNames, id)? {
+            return Ok(name);
+        }
+        let name = format!("urn:uuid:{}", uuid::Uuid::new_v4());
+        let mut batch = Batch::default();
+        batch.put(Table::EvidenceNames, id, &name)?;
+        self.store.commit_blocking(&batch, true)?;
+        Ok(name)
     }
 
     /// Adds the contents of a statement to the batch that saves it.

@@ -448,7 +448,7 @@ impl<K: Kind> Driver<K> {
             agreement,
         };
         let Some(mut content) = message.cloned() else {
-            return Ok(self.tools.evidence.bare(about, record.event).into());
+            return Ok(self.tools.evidence.bare(about, record.event)?.into());
         };
         if let Some(members) = content.as_object_mut() {
             // It holds the access token; nothing keeps that longer than it must.

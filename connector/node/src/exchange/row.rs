@@ -10,7 +10,8 @@ use shuyu_contract_engine::{Applied, OfferTerms, Party, Pending, Pid, Protocol, 
 use shuyu_wire::dsp::event_digest;
 
 use crate::agreements::Side;
-use crate::evidence::opaque;
+use crate::evidence::is_random;
+use crate::exchange::negotiation::new_pid;
 use crate::store::{Batch, Store, StoreError, Table};
 
 /// What the driver must know of a protocol beyond its moves.
@@ -110,7 +111,9 @@ impl<K: Kind> Row<K> {
 pub fn process_name<K: Kind>(initiator: &Did, pid: &str) -> String {
     let digest = Digest::sha256(initiator.as_str().as_bytes()).to_string();
     let short: String = digest.chars().skip("sha256:".len()).take(16).collect();
-    format!("{}/{short}/{}", K::NAME, opaque(pid))
+    // Another make's connector may name it anything; it writes no evidence to compare ours with.
+    let pid = if is_random(pid) { pid.to_owned() } else { new_pid() };
+    format!("{}/{short}/{pid}", K::NAME)
 }
 
 /// A message of the other party, as it came.

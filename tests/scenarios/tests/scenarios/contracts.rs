@@ -11,12 +11,13 @@ fn research() -> [Value; 1] {
     [constraint("purpose", "isA", "research")]
 }
 
-/// The commitment `name` in the statements of `kind` and `act`, once there is one.
+/// What the last statement of `kind` and `act` commits to as `name`, once there is one.
 async fn committed(node: &Node, kind: &str, act: &str, name: &str) -> String {
     eventually(&format!("{kind} {act} is in the ledger"), || async {
         let statements = node.statements().await;
-        let found = statements.into_iter().find(|one| one["kind"] == kind && one["act"] == act)?;
-        Some(text(&found["commit"][name]))
+        let index = statements.iter().position(|one| one["kind"] == kind && one["act"] == act)?;
+        let shown = node.post("ledger/disclose", &json!({ "index": index, "fields": [name] })).await.expect_ok();
+        Some(text(&shown["fields"][0]["value"]))
     })
     .await
 }
@@ -43,8 +44,8 @@ async fn both_parties_sign_and_both_ledgers_carry_the_digest() {
     let digest = Digest::sha256(&canonical).to_string();
     assert_eq!((text(&here["digest"]), text(&there["digest"])), (digest.clone(), digest.clone()));
     for (node, act) in [(&pair.holder, "sent"), (&pair.consumer, "received")] {
-        assert_eq!(committed(node, "negotiation.agree", act, "agreement").await, digest);
-        assert_eq!(committed(node, "negotiation.finalize", act, "agreement").await, digest);
+        assert_eq!(committed(node, "negotiation.agree", act, "agreementDigest").await, digest);
+        assert_eq!(committed(node, "negotiation.finalize", act, "agreementDigest").await, digest);
     }
 
     // Off line, with the file alone.
@@ -287,13 +288,21 @@ async fn a_renewed_contract_hands_over_to_the_next() {
         assert_eq!((&new["state"], text(&new["renews"])), (&json!("active"), first.clone()));
     }
     assert_eq!(
-        committed(&pair.holder, "negotiation.agree", "sent", "agreement").await,
+        committed(&pair.holder, "negotiation.agree", "sent", "agreementDigest").await,
         text(&pair.holder.get(&format!("contracts/{first}")).await.expect_ok()["digest"])
     );
     for node in [&pair.consumer, &pair.holder] {
         let stated = eventually("agreed, verified and finalized as a renewal", || async {
-            let statements = node.statements().await;
-            let renewals = statements.iter().filter(|one| one["commit"]["renews"].is_string()).count();
+            let mut renewals = 0;
+            for index in 0..node.statements().await.len() {
+                let known = node.get(&format!("ledger/fields/{index}")).await;
+                let names = known.body["fields"].as_array().cloned().unwrap_or_default();
+                let is_about = |kind: &str| known.body["kind"] == kind;
+                let agreed = ["negotiation.agree", "negotiation.verify", "negotiation.finalize"]
+                    .iter()
+                    .any(|kind| is_about(kind));
+                renewals += usize::from(agreed && names.contains(&json!("/renews")));
+            }
             (renewals == 3).then_some(())
         });
         stated.await;

@@ -16,6 +16,7 @@ mod exchange;
 mod hostile;
 mod management;
 mod operator;
+mod privacy;
 mod pull;
 mod quota;
 mod revocation;
