@@ -1,10 +1,11 @@
 """Clients that others wrote read a governed table: pyarrow.flight, adbc_driver_flightsql and curl. One table is in an object
-store that speaks S3 (moto).
+store that speaks S3 (moto). A COSE receipt of the ledger is verified by scitt-cose.
 
 Two nodes are started with the command in SHUYU_BIN, and a contract is made between them. One line a check; the last line
 is `clients: N passed, N failed`, and the exit code is 1 when one failed.
 """
 
+import base64
 import io
 import json
 import os
@@ -24,7 +25,10 @@ import pyarrow.flight as flight
 import pyarrow.ipc
 import pyarrow.json
 import pyarrow.parquet
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from moto.server import ThreadedMotoServer
+from scitt_cose.receipt import verify_receipt
 
 SHUYU = os.environ.get("SHUYU_BIN") or shutil.which("shuyu")
 WEATHER = pathlib.Path(__file__).resolve().parents[2] / "examples/data/seattle-weather.csv"
@@ -314,6 +318,49 @@ def object_store_checks(holder, lab, store):
     check("object store: no secret in the log", SECRET not in log)
 
 
+# --- COSE receipts ---------------------------------------------------------------------------------------------------
+
+
+def entries(public, size):
+    """The entries of a served ledger, from its entry bundles (C2SP tlog-tiles)."""
+    found = []
+    while len(found) < size:
+        tile, left = len(found) // 256, min(256, size - len(found))
+        bundle = curl(f"{public}/ledger/tile/entries/{tile:03}" + ("" if left == 256 else f".p/{left}")).stdout
+        while bundle:
+            length = int.from_bytes(bundle[:2], "big")
+            found.append(bundle[2 : 2 + length])
+            bundle = bundle[2 + length :]
+    return found
+
+
+def receipt_checks(holder, did, work):
+    """Receipts of the first, a middle and the last entry hold for scitt-cose, and no flipped bit of one does."""
+    public = "http://localhost:" + did.rpartition("%3A")[2]
+    size = int(curl(f"{public}/ledger/checkpoint").stdout.splitlines()[1])
+    raw = base64.b64decode(curl(f"{public}/ledger/vkey").stdout.strip().rpartition(b"+")[2])
+    pem = Ed25519PublicKey.from_public_bytes(raw[1:]).public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    every = entries(public, size)
+    for index in sorted({0, size // 2, size - 1}):
+        file = work / f"{index}.cose"
+        shuyu(*holder, "ledger", "prove", index, "--format", "cose", "--file", file)
+        receipt = file.read_bytes()
+        seen = verify_receipt(receipt, leaf_entry_hex=every[index].hex(), log_public_key_pem=pem)
+        check(f"scitt-cose: receipt of entry {index}", seen.ok and seen.leaf_index == index and seen.issuer == did, seen)
+        other = verify_receipt(receipt, leaf_entry_hex=every[index - 1].hex(), log_public_key_pem=pem)
+        check(f"scitt-cose: receipt {index} is of no other entry", not other.ok, other)
+        flipped = [receipt[:at] + bytes([receipt[at] ^ 1]) + receipt[at + 1 :] for at in range(len(receipt))]
+        good = [
+            at
+            for at, bad in enumerate(flipped)
+            if (again := verify_receipt(bad, leaf_entry_hex=every[index].hex(), log_public_key_pem=pem)).ok
+            and (again.root, again.leaf_index) != (seen.root, seen.leaf_index)
+        ]
+        check(f"scitt-cose: no flipped byte of receipt {index} proves anything else", not good, good)
+
+
 def main():
     if not SHUYU:
         sys.exit("no command `shuyu`: run `./x build`, or set SHUYU_BIN")
@@ -337,6 +384,7 @@ def main():
                 lambda: adbc_checks(lab.access("flight-sql")),
                 lambda: curl_checks(lab.access("http-pull"), stolen, work),
                 lambda: object_store_checks(holder, lab, store),
+                lambda: receipt_checks(holder, did, work),
             ):
                 try:
                     part()

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use clap::{Args, Subcommand, ValueEnum};
 use serde_json::Value;
 
 use crate::context::Globals;
@@ -18,8 +20,12 @@ pub enum Command {
   shuyu ledger tail --limit 100 --process urn:uuid:...
   shuyu ledger tail --from 0 --limit 1000 --output json")]
     Tail(Tail),
-    /// Prove that an entry is in the log, as a C2SP tlog-proof that checks off line
-    #[command(after_help = "Example:\n  shuyu ledger prove 17 --file entry-17.tlog-proof")]
+    /// Prove that an entry is in the log, as a C2SP tlog-proof or a COSE receipt; both check off line
+    #[command(after_help = "Examples:
+  shuyu ledger prove 17 --file entry-17.tlog-proof
+  shuyu ledger prove 17 --format cose --file entry-17.cose     a receipt for SCITT tools (RFC 9942)
+
+A receipt is of the SHA-256 tree; there is none of the SM3 twin.")]
     Prove(Prove),
     /// Show fields of what an entry is about, provably, and nothing else of it
     #[command(
@@ -84,9 +90,21 @@ pub struct Tail {
 pub struct Prove {
     /// Index of the entry, counted from 0
     index: u64,
-    /// Write to this file instead of stdout
-    #[arg(long, value_name = "FILE")]
+    /// Form of the proof
+    #[arg(long, value_enum, default_value = "tlog-proof")]
+    format: ProofForm,
+    /// Write to this file instead of stdout; a receipt is binary and always needs one
+    #[arg(long, value_name = "FILE", required_if_eq("format", "cose"))]
     file: Option<PathBuf>,
+}
+
+/// Forms of a proof.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ProofForm {
+    /// C2SP tlog-proof
+    TlogProof,
+    /// COSE receipt, RFC 9942
+    Cose,
 }
 
 /// Runs a command about the ledger.
@@ -129,11 +147,21 @@ async fn tail(globals: &Globals, which: &Tail) -> Outcome {
 }
 
 async fn prove(globals: &Globals, which: &Prove) -> Outcome {
-    let answer = globals.api()?.get(&format!("v1/ledger/proof/{}", which.index)).await?;
-    let Some(file) = &which.file else {
-        return print::line(&answer.text);
+    let api = globals.api()?;
+    let bytes = match which.format {
+        ProofForm::TlogProof => api.get(&format!("v1/ledger/proof/{}", which.index)).await?.text.into_bytes(),
+        ProofForm::Cose => {
+            let answer = api.get(&format!("v1/ledger/receipt/{}", which.index)).await?;
+            let text = answer.text_at("/receipt")?;
+            STANDARD
+                .decode(text)
+                .map_err(|_| Failure::failed("the node answered with something else than a receipt"))?
+        }
     };
-    std::fs::write(file, answer.text.as_bytes())
+    let Some(file) = &which.file else {
+        return print::line(&String::from_utf8_lossy(&bytes));
+    };
+    std::fs::write(file, bytes)
         .map_err(|error| Failure::failed(format_args!("could not write `{}`: {error}", file.display())))?;
     globals.say(format_args!("wrote the proof of entry {} to {}", which.index, file.display()));
     Ok(())

@@ -14,6 +14,7 @@ use axum::http::StatusCode;
 use serde_json::{Value, json};
 use shuyu_evidence::{Act, Disclosure, Statement, peek};
 use shuyu_ledger::{Ledger, ReadError};
+use shuyu_tlog::{Receipt, ReceiptClaims};
 
 use crate::evidence::{About, Evidence, EvidenceError};
 use crate::identity::Identity;
@@ -103,6 +104,26 @@ impl Keeper {
             fields: found.fields.show(pick),
         };
         disclosure.to_json().map_err(|error| Problem::invalid(chain(&error)))
+    }
+
+    /// The COSE receipt (RFC 9942) of an entry under the last published checkpoint.
+    ///
+    /// # Errors
+    /// 404 if there is no such published entry.
+    pub fn receipt(&self, index: u64) -> Result<Vec<u8>, Problem> {
+        let entry = self.ledger.entry(index).map_err(|error| unread(&error, index))?;
+        let proof = self.ledger.prove(index).map_err(|error| unread(&error, index))?;
+        // Only what a checkpoint of ours says is signed.
+        let head = proof.verify(&entry, self.ledger.vkey()).map_err(|error| failed(&error))?;
+        let claims = ReceiptClaims {
+            kid: format!("{}#ledger", self.identity.did),
+            issuer: self.identity.did.to_string(),
+            subject: self.ledger.vkey().name().to_owned(),
+        };
+        let place = (index, head.checkpoint().size, proof.path);
+        let receipt =
+            Receipt::sign(&self.identity.ledger_key, claims, &entry, place).map_err(|error| failed(&error))?;
+        Ok(receipt.to_bytes())
     }
 
     fn known(&self, index: u64) -> Result<(Statement, Found), Problem> {

@@ -98,7 +98,7 @@ pub enum Table {
 }
 
 impl Table {
-    const ALL: [Self; 38] = [
+    const ALL: [Self; 39] = [
         Self::Assets,
         Self::Policies,
         Self::Offers,

@@ -2,7 +2,7 @@
 //!
 //! In scope: hashing, proofs made and verified, the texts and file names of the C2SP documents
 //! (signed-note v1.0.0, tlog-checkpoint v1.0.0, tlog-tiles v0.1.0, tlog-cosignature v1.0.1, tlog-witness v1.0.0, tlog-policy,
-//! tlog-proof@v1), promises, re-verification of a whole log.
+//! tlog-proof@v1), promises, COSE receipts (RFC 9942), re-verification of a whole log.
 //! Out of scope: where the bytes come from. Nothing here reads a disk, a socket or a clock.
 //!
 //! tlog-tiles defines its hash as SHA-256; every tree function takes the [`HashKind`](shuyu_base::HashKind) so that
@@ -18,6 +18,7 @@ pub mod policy;
 pub mod promise;
 pub mod proof;
 pub mod quorum;
+pub mod receipt;
 pub mod tile;
 pub mod verify;
 pub mod witness;
@@ -29,7 +30,7 @@ pub use checkpoint::{Checkpoint, OpenCheckpointError, ParseCheckpointError, Sign
 pub use cosignature::{CosignError, Cosignature, WitnessKey, WitnessSigner};
 pub use merkle::{
     Hash, HashSource, ProofError, ProveError, Tree, empty_root, leaf_hash, node_hash, prove_consistency,
-    prove_inclusion, subtree_root, verify_consistency, verify_inclusion,
+    prove_inclusion, root_of_inclusion, subtree_root, verify_consistency, verify_inclusion,
 };
 pub use note::{
     Note, NoteError, NoteSignature, NoteSigner, OpenNoteError, ParseVkeyError, SignatureKind, Vkey, read_signatures,
@@ -38,6 +39,7 @@ pub use policy::{Demand, LogPolicy, LogPolicyError};
 pub use promise::{Promise, PromiseProof, SignedPromise, VerifyPromiseError};
 pub use proof::{InclusionProof, ParseProofError, VerifyProofError};
 pub use quorum::{ParsePolicyError, PolicyLog, PolicyWitness, WitnessPolicy};
+pub use receipt::{ParseReceiptError, Receipt, ReceiptClaims, SignReceiptError, VerifyReceiptError};
 pub use tile::{ParseTilePathError, Tile, TileHashes, TilePath, new_tiles, tiles_of};
 pub use verify::{LogFault, LogVerifier};
 pub use witness::{AddCheckpoint, Seen, WitnessRefusal};

@@ -270,6 +270,22 @@ pub fn verify_inclusion(
     proof: &[Hash],
     root: &Hash,
 ) -> Result<(), ProofError> {
+    let hash = root_of_inclusion(kind, leaf, index, size, proof)?;
+    if hash == *root { Ok(()) } else { Err(ProofError::RootMismatch) }
+}
+
+/// The root to which the proof leads from the leaf with hash `leaf`, if that is entry `index` of the tree (RFC 9162
+/// section 2.1.3.2): for proofs that come without a root, because the signature is over the one they lead to.
+///
+/// # Errors
+/// [`ProofError`] says what does not fit; never [`ProofError::RootMismatch`].
+pub fn root_of_inclusion(
+    kind: HashKind,
+    leaf: &Hash,
+    index: u64,
+    size: u64,
+    proof: &[Hash],
+) -> Result<Hash, ProofError> {
     if size <= index {
         return Err(ProofError::Outside { asked: index, size });
     }
@@ -295,7 +311,7 @@ pub fn verify_inclusion(
     if sn != 0 {
         return Err(length);
     }
-    if hash == *root { Ok(()) } else { Err(ProofError::RootMismatch) }
+    Ok(hash)
 }
 
 /// Checks that the tree (`old`, `old_root`) is a prefix of the tree (`new`, `new_root`) (RFC 9162 section 2.1.4.2).

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use axum::extract::{Path, Query, State};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use shuyu_ledger::{Ledger, ReadError};
@@ -19,6 +21,7 @@ const MAX_ENTRIES: u64 = 1000;
 /// Routes under `/v1`.
 pub fn router(ledger: Arc<Ledger>, keeper: Arc<Keeper>) -> Router {
     let kept = Router::new()
+        .route("/ledger/receipt/{index}", get(receipt))
         .route("/ledger/fields/{index}", get(fields))
         .route("/ledger/disclose", post(disclose))
         .route("/ledger/erase", post(erase))
@@ -29,6 +32,13 @@ pub fn router(ledger: Arc<Ledger>, keeper: Arc<Keeper>) -> Router {
         .route("/ledger/proof/{index}", get(proof))
         .with_state(ledger)
         .merge(kept)
+}
+
+/// A COSE receipt, in base64: everything else here is text.
+async fn receipt(State(keeper): State<Arc<Keeper>>, Path(index): Path<u64>) -> Result<Json<Value>, Problem> {
+    let made = tokio::task::spawn_blocking(move || keeper.receipt(index));
+    let bytes = made.await.map_err(|error| failed(&error))??;
+    Ok(Json(json!({ "index": index, "receipt": STANDARD.encode(bytes) })))
 }
 
 /// Which fields of an entry can be shown.

@@ -255,7 +255,7 @@ impl Cosigning {
                 .collect(),
         };
         let mut batch = Batch::default();
-        let saved = self.evidence.save(&mut batch, &statement)?;
+        let saved = self.evidence.save(&mut batch, &statement.into())?;
         self.evidence.store(batch).await?;
         self.evidence.make_durable(&[saved]).await
     }
