@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::context::Globals;
 use crate::failure::{Failure, Outcome};
-use crate::{disclosure, ledger_verify, print};
+use crate::{disclosure, ledger_restore, ledger_verify, print};
 
 /// Commands about the ledger.
 #[derive(Debug, Subcommand)]
@@ -69,6 +69,17 @@ Examples:
 
 Exit code 0 verified, 2 does not hold, 3 cannot be read.")]
     Verify(ledger_verify::Verify),
+    /// Restore the ledger of a node whose disk was lost, from a mirror or another copy
+    #[command(after_help = "Examples:
+  shuyu ledger restore --from http://regulator.example/mirrors/holder --dir holder
+  shuyu ledger restore --from /backup/holder/ledger --checkpoint cosigned.txt --dir holder
+
+The node must be stopped. The copy is refused if it is shorter than a checkpoint that the node is known to have
+signed: its own, the one on another disk (`ledger.high-water`), or one given with --checkpoint. If it is broken
+off, the same command goes on where it stopped. The next start of the node writes the tiles anew.
+
+Exit code 0 restored, 2 the copy is refused, 3 something cannot be read.")]
+    Restore(ledger_restore::Restore),
 }
 
 /// Which entries.
@@ -116,6 +127,7 @@ pub async fn run(globals: &Globals, command: &Command) -> Outcome {
         Command::VerifyDisclosure(which) => disclosure::verify(globals, which),
         Command::Erase(which) => disclosure::erase(globals, which).await,
         Command::Verify(which) => ledger_verify::run(globals, which).await,
+        Command::Restore(which) => ledger_restore::run(globals, which).await,
     }
 }
 

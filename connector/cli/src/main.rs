@@ -22,6 +22,8 @@ mod init;
 mod issuer;
 mod key;
 mod ledger;
+mod ledger_restore;
+mod ledger_source;
 mod ledger_verify;
 mod negotiation;
 mod node_dir;

@@ -190,6 +190,18 @@ pub struct LedgerOptions {
     /// is not named is kept for ever. Connectors keep their logs 180 days at least (NDI-05 section 6.2).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub retention: BTreeMap<String, String>,
+    /// A second file for the last signed checkpoint, best on another disk: it shows when the ledger was put back to an older
+    /// state together with the file that it keeps itself. A relative path starts at the node directory; its directory must
+    /// be there. The twin's is beside it, with `-sm3` behind the name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub high_water: Option<PathBuf>,
+}
+
+impl LedgerOptions {
+    /// As the ledger of the node in `dir` takes them.
+    pub fn of_node(&self, dir: &Path) -> shuyu_ledger::LedgerOptions {
+        shuyu_ledger::LedgerOptions { high_water: self.high_water.as_ref().map(|path| dir.join(path)) }
+    }
 }
 
 /// Following other ledgers: `[audit]`, for the role `regulator`.

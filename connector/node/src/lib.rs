@@ -49,4 +49,4 @@ mod witness;
 pub use api_keys::{ApiKey, ApiKeyError, ApiRole, add_api_key, list_api_keys, remove_api_key};
 pub use config::{Config, ConfigError, Role, Space, Tls};
 pub use init::{InitError, InitOptions, MANAGEMENT_KEY_FILE, init};
-pub use run::{RunError, choose_crypto, run};
+pub use run::{RunError, choose_crypto, origin, run};

@@ -163,7 +163,8 @@ impl Node {
         let origin = origin(&config);
         let keys = ledger_keys(&origin, &identity, &config)?;
         let ledger_dir = dir.join("ledger");
-        let ledger = tokio::task::spawn_blocking(move || Ledger::open(&ledger_dir, keys))
+        let options = config.ledger.of_node(dir);
+        let ledger = tokio::task::spawn_blocking(move || Ledger::open_with(&ledger_dir, keys, &options))
             .await
             .map_err(|error| RunError::Recover(error.to_string()))??;
         let ledger = Arc::new(ledger);

@@ -16,7 +16,7 @@ use crate::commit::{Committed, Committer, Finisher, MAX_UNFINISHED, run_indexer}
 use crate::disk;
 use crate::frame::{Item, MAX_PROCESS_BYTES};
 use crate::index::SharedIndex;
-use crate::keys::{LedgerKeys, vkeys};
+use crate::keys::{LedgerKeys, TWIN_SUFFIX, vkeys};
 use crate::latency::{Latencies, Latency};
 use crate::promise::Promiser;
 use crate::publish::{KIND, Lane, Publisher};
@@ -116,6 +116,12 @@ pub enum PublishError {
         /// Entries committed.
         committed: u64,
     },
+    /// A served file, read back, is not what the committed entries hash to.
+    #[error("`{path}`, read back, is not what the committed entries hash to")]
+    Served {
+        /// The file.
+        path: PathBuf,
+    },
     /// The entries or tiles read back give another root than the one committed.
     #[error("entries read back at size {size} do not give the root that was committed")]
     Root {
@@ -162,6 +168,15 @@ pub enum ReadError {
     },
 }
 
+/// What the owner of a ledger may choose.
+#[derive(Clone, Debug, Default)]
+pub struct LedgerOptions {
+    /// A second file for the last signed checkpoint, best on another disk than the ledger: a ledger that was put back to
+    /// an older state is then recognised even where the file beside it went back too. Its directory must be there. The
+    /// twin's is beside it, with [`TWIN_SUFFIX`] behind the name.
+    pub high_water: Option<PathBuf>,
+}
+
 /// The files of a ledger.
 #[derive(Clone, Debug)]
 pub(crate) struct Paths {
@@ -176,6 +191,19 @@ pub(crate) struct Paths {
 pub(crate) struct LogPaths {
     pub tlog: PathBuf,
     pub high_water: PathBuf,
+    /// A second one, on another disk.
+    pub high_water_apart: Option<PathBuf>,
+}
+
+impl LogPaths {
+    fn of(dir: &Path, tlog: &str, high_water: &str) -> Self {
+        Self { tlog: dir.join(tlog), high_water: dir.join(high_water), high_water_apart: None }
+    }
+
+    /// Every place where the last signed checkpoint is kept, apart from the served one.
+    pub fn high_waters(&self) -> impl Iterator<Item = &Path> {
+        [Some(&self.high_water), self.high_water_apart.as_ref()].into_iter().flatten().map(PathBuf::as_path)
+    }
 }
 
 impl Paths {
@@ -183,9 +211,21 @@ impl Paths {
         Self {
             segments: dir.join("segments"),
             index: dir.join("index"),
-            log: LogPaths { tlog: dir.join("tlog"), high_water: dir.join("high-water") },
-            twin: LogPaths { tlog: dir.join("tlog-sm3"), high_water: dir.join("high-water-sm3") },
+            log: LogPaths::of(dir, "tlog", "high-water"),
+            twin: LogPaths::of(dir, "tlog-sm3", "high-water-sm3"),
         }
+    }
+
+    /// The files of a ledger that was given places elsewhere.
+    pub fn with(dir: &Path, options: &LedgerOptions) -> Self {
+        let mut paths = Self::of(dir);
+        if let Some(apart) = &options.high_water {
+            let mut of_twin = apart.clone().into_os_string();
+            of_twin.push(TWIN_SUFFIX);
+            paths.log.high_water_apart = Some(apart.clone());
+            paths.twin.high_water_apart = Some(of_twin.into());
+        }
+        paths
     }
 }
 
@@ -215,7 +255,19 @@ impl Ledger {
     /// # Errors
     /// [`OpenError`]; what it refuses to open it leaves as it is.
     pub fn open(dir: &Path, keys: impl Into<LedgerKeys>) -> Result<Self, OpenError> {
-        let (keys, paths) = (keys.into(), Paths::of(dir));
+        Self::open_with(dir, keys, &LedgerOptions::default())
+    }
+
+    /// As [`Self::open`], with places that the owner has chosen.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open_with(
+        dir: &Path,
+        keys: impl Into<LedgerKeys>,
+        options: &LedgerOptions,
+    ) -> Result<Self, OpenError> {
+        let (keys, paths) = (keys.into(), Paths::with(dir, options));
         let twin_dir = keys.twin().map(|_| paths.twin.tlog.as_path());
         for path in [dir, &paths.segments, &paths.log.tlog].into_iter().chain(twin_dir) {
             fs::create_dir_all(path).map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
@@ -465,7 +517,8 @@ impl Opening<'_> {
         let mut publisher =
             Publisher { lane, segments, paths, signers, progress, published, latency, serving, witnessed };
         match found.head {
-            Some(head) if publisher.is_current(&head, self.size) => {
+            // Kept in every place, also where one of them was lost or is new.
+            Some(head) if publisher.keep(&head)? && publisher.is_current(&head, self.size) => {
                 drop(publisher.published.send_replace(Ok(Arc::new(head))));
             }
             Some(_) | None => publisher.publish(self.size)?,
@@ -511,7 +564,7 @@ fn witnessed(paths: &LogPaths, keys: &LedgerKeys, latencies: &Latencies) -> Resu
 }
 
 /// Takes the directory for this process; the kernel releases it when the file is closed, also after a crash.
-fn lock(dir: &Path) -> Result<File, OpenError> {
+pub(crate) fn lock(dir: &Path) -> Result<File, OpenError> {
     let path = dir.join("LOCK");
     let io_error = |source| OpenError::Io { path: path.clone(), source };
     let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(io_error)?;

@@ -11,7 +11,8 @@
 //! ```text
 //! LOCK                       held by the one writer
 //! segments/<first index>     batches, each framed with CRC32C and the roots before and after it: the truth
-//! high-water                 the last checkpoint that was signed, kept apart from the served one
+//! high-water                 the last checkpoint that was signed, kept apart from the served one; on wish a second one
+//!                            on another disk
 //! tlog/checkpoint, tlog/tile the served log (tlog-tiles)
 //! tlog/witnessed             the newest checkpoint with the cosignatures of a quorum, if there are witnesses
 //! tlog-sm3/, high-water-sm3  the same for the SM3 twin, if there is one
@@ -24,7 +25,7 @@
 //! acknowledged is lost. A failed `fsync` ends the process: the kernel may have dropped the pages, so what is in memory
 //! no longer says what is on disk; the next start reads the truth. A torn last batch is cut away at start, since it was
 //! never acknowledged. Damage further back, or a log shorter than its last signed checkpoint, is never repaired by
-//! forgetting: the ledger refuses to open and says what to do.
+//! forgetting: the ledger refuses to open and says what to do. [`Restorer`] fills an empty directory from a copy.
 
 mod batch;
 mod clock;
@@ -37,7 +38,9 @@ mod latency;
 mod ledger;
 mod promise;
 mod publish;
+mod recheck;
 mod recover;
+mod restore;
 mod segment;
 mod sequence;
 mod served;
@@ -47,9 +50,12 @@ mod witnessed;
 pub use frame::{Frame, FrameError, Item, MAX_FRAME_BYTES, MAX_PROCESS_BYTES, read_frame};
 pub use keys::{LedgerKeys, TWIN_SUFFIX};
 pub use latency::{LATENCY_BOUNDS_MS, Latencies, Latency};
-pub use ledger::{Append, AppendError, Appended, Ledger, MAX_QUEUED, MAX_READ_ENTRIES, PublishError, ReadError};
+pub use ledger::{
+    Append, AppendError, Appended, Ledger, LedgerOptions, MAX_QUEUED, MAX_READ_ENTRIES, PublishError, ReadError,
+};
 pub use promise::PROMISE_DELAY;
 pub use recover::OpenError;
+pub use restore::{RestoreError, Restorer};
 pub use served::{Served, ShowError};
 pub use shuyu_tlog::MAX_ENTRY_BYTES;
 pub use verify::{LogReport, VerifyError, verify_dir, verify_twin_dir};

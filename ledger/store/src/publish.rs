@@ -22,6 +22,7 @@ use crate::frame::Frame;
 use crate::keys::vkeys;
 use crate::latency::Latency;
 use crate::ledger::{LogPaths, Paths, PublishError};
+use crate::recheck::recheck;
 use crate::segment::{Cursor, CursorError, Place};
 use crate::witnessed::Witnessed;
 
@@ -160,6 +161,17 @@ impl Publisher {
         is_signed && is_loaded && head.checkpoint().size == size && is_served
     }
 
+    /// Puts the last signed checkpoint wherever it is to be kept and is not.
+    pub fn keep(&self, head: &SignedCheckpoint) -> Result<bool, PublishError> {
+        for path in self.paths.high_waters() {
+            let kept = disk::read_if_there(path).map_err(|source| io_error(path, source))?;
+            if kept.is_none_or(|kept| kept != head.bytes()) {
+                disk::replace(path, head.bytes()).map_err(|source| io_error(path, source))?;
+            }
+        }
+        Ok(true)
+    }
+
     /// Brings the served log to `size`, signs it, and serves the checkpoint.
     pub fn publish(&mut self, size: u64) -> Result<(), PublishError> {
         // Work on a copy: a failed attempt leaves no trace but files that the next one writes again.
@@ -194,11 +206,12 @@ impl Publisher {
         Ok(())
     }
 
-    /// The root must be the one that the sequencer committed, and the one that the tiles on disk give by the recursive
-    /// definition (the sequencer and the tile writer both grow the right edge).
+    /// The root must be the one that the sequencer committed, and the one that the served files give by the recursive
+    /// definition, from the entries up (the sequencer and the tile writer both grow the right edge).
     fn check_root(&self, size: u64, root: Hash, committed: Option<Hash>) -> Result<(), PublishError> {
         let read = |path: &TilePath| fs::read(self.paths.tlog.join(path.to_string()));
         let kind = self.lane.tree_hash();
+        recheck(kind, &self.paths.tlog, self.progress.tree.tree().size(), size)?;
         let from_tiles = subtree_root(kind, 0, size, &TileHashes::new(kind, size, read));
         let from_tiles = from_tiles.map_err(|error| match error {
             TileError::Read { path, source } => io_error(&self.paths.tlog.join(path.to_string()), source),
@@ -217,7 +230,7 @@ impl Publisher {
         let signed = signed.map_err(|error| PublishError::ReadBack { detail: error.to_string() })?;
         let write = |path: &Path| disk::replace(path, signed.bytes()).map_err(|source| io_error(path, source));
         // Kept before it is shown: never shorter than what anyone has seen.
-        write(&self.paths.high_water)?;
+        self.paths.high_waters().try_for_each(write)?;
         let _serving = self.serving.lock().unwrap_or_else(PoisonError::into_inner);
         write(&self.paths.tlog.join("checkpoint"))?;
         drop(self.published.send_replace(Ok(Arc::new(signed))));

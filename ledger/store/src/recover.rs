@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use shuyu_tlog::tile::TiledTree;
 use shuyu_tlog::{
     Checkpoint, OpenCheckpointError, SignedCheckpoint, Tile, TileHashes, TilePath, Tree, Vkey, leaf_hash, read_bundle,
+    subtree_root,
 };
 
 use crate::disk;
@@ -49,19 +50,33 @@ pub enum OpenError {
     },
     /// Entries that a signed checkpoint covers are gone. Signing anything shorter would convict this node.
     #[error(
-        "log has {found} entries on disk, but size {signed} was signed: acknowledged entries are lost. \
-         Restore `segments/` from a backup or a mirror; nothing is signed before"
+        "log has {found} entries on disk, up to the end of `{path}`, but size {signed} was signed: acknowledged entries are \
+         lost. Restore `segments/` from a backup, or the log from a mirror (`shuyu ledger restore`); nothing is signed before"
     )]
     BelowHighWater {
+        /// The segment in which the entries end.
+        path: PathBuf,
         /// Entries found.
         found: u64,
         /// Size of the last signed checkpoint.
         signed: u64,
     },
+    /// There are entries, and nothing says how many were signed. Signing what is there could convict this node.
+    #[error(
+        "log has {found} entries, but `{path}` and the served checkpoint are both gone: nobody here knows what was signed. \
+         Put the newest checkpoint that a mirror or witness has of this log at `{path}`"
+    )]
+    NoHighWater {
+        /// Where the last signed checkpoint is to be.
+        path: PathBuf,
+        /// Entries found.
+        found: u64,
+    },
     /// A batch that is not the last one is damaged, so it is not the trace of a power cut.
     #[error(
         "batch at entry {next} in `{path}` is damaged: {detail}. \
-         It was acknowledged, so it is not cut away; restore the file from a backup or a mirror"
+         It was acknowledged, so it is not cut away; restore the file from a backup, or the log from a mirror \
+         (`shuyu ledger restore`)"
     )]
     Damaged {
         /// The segment.
@@ -73,7 +88,8 @@ pub enum OpenError {
     },
     /// The entries on disk are not the ones that were signed.
     #[error(
-        "entries on disk do not give the root signed at size {size}; restore `segments/` from a backup or a mirror"
+        "entries in `segments/` do not give the root signed at size {size}; restore them from a backup, or the log from a \
+         mirror (`shuyu ledger restore`)"
     )]
     RootMismatch {
         /// Size of the signed checkpoint.
@@ -129,17 +145,14 @@ pub(crate) fn recover(paths: &Paths, keys: &LedgerKeys) -> Result<Recovered, Ope
 
 fn recover_log(paths: &Paths, lane: Lane, key: &Vkey) -> Result<RecoveredLog, OpenError> {
     let own = lane.paths(paths);
-    let head = [&own.high_water, &own.tlog.join("checkpoint")]
-        .into_iter()
-        .filter_map(|path| read_head(path, key).transpose())
-        .collect::<Result<Vec<_>, _>>()?
-        .into_iter()
-        .max_by_key(|signed| signed.checkpoint().size);
+    let heads = kept_heads(own, key)?;
+    let head = heads.iter().max_by_key(|signed| signed.checkpoint().size).cloned();
     let firsts = segment::list(&paths.segments).map_err(|source| io_error(&paths.segments, source))?;
     let signed = head.as_ref().map(SignedCheckpoint::checkpoint);
+    let heads: Vec<&Checkpoint> = heads.iter().map(SignedCheckpoint::checkpoint).collect();
     // The served tiles give the tree up to the signed size, so that only the last segments need reading. Where they do
     // not give the signed root, the segments are the truth and everything is read and published again.
-    let loaded = signed.and_then(|signed| load_progress(own, lane, signed).map(|progress| (signed, progress)));
+    let loaded = signed.and_then(|signed| load_progress(own, lane, signed, &heads).map(|progress| (signed, progress)));
     let (mut scan, mut progress) = match loaded {
         Some((signed, progress)) => {
             let first = firsts.iter().copied().filter(|first| *first <= signed.size).max().unwrap_or(0);
@@ -147,15 +160,28 @@ fn recover_log(paths: &Paths, lane: Lane, key: &Vkey) -> Result<RecoveredLog, Op
         }
         None => (Scan::new(paths, lane, 0, Tree::new(lane.tree_hash())), None),
     };
-    let end = scan.run(signed, progress.as_mut(), firsts.is_empty())?;
+    let end = scan.run(&heads, progress.as_mut(), firsts.is_empty())?;
     let found = scan.tree.size().min(scan.read_to);
-    if let Some(signed) = signed
-        && found < signed.size
-    {
-        return Err(OpenError::BelowHighWater { found, signed: signed.size });
+    match signed {
+        Some(signed) if found < signed.size => {
+            let path = segment::path(&paths.segments, end.segment);
+            return Err(OpenError::BelowHighWater { path, found, signed: signed.size });
+        }
+        // A checkpoint of size 0 is kept before the first entry is taken.
+        None if 0 < found && lane == Lane::Log => {
+            return Err(OpenError::NoHighWater { path: own.high_water.clone(), found });
+        }
+        Some(_) | None => {}
     }
     let progress = progress.unwrap_or_else(|| Progress::start(lane.tree_hash()));
     Ok(RecoveredLog { tree: scan.tree, progress, head, end })
+}
+
+/// Every checkpoint that is kept of a log; a crash between two writes leaves them different.
+pub(crate) fn kept_heads(own: &LogPaths, key: &Vkey) -> Result<Vec<SignedCheckpoint>, OpenError> {
+    let served = own.tlog.join("checkpoint");
+    let paths = own.high_waters().chain([served.as_path()]);
+    paths.filter_map(|path| read_head(path, key).transpose()).collect()
 }
 
 fn read_head(path: &Path, key: &Vkey) -> Result<Option<SignedCheckpoint>, OpenError> {
@@ -165,12 +191,14 @@ fn read_head(path: &Path, key: &Vkey) -> Result<Option<SignedCheckpoint>, OpenEr
     opened.map(Some).map_err(wrong)
 }
 
-/// The publisher's state at the signed size, from the served files; `None` where they do not give the signed root.
-fn load_progress(paths: &LogPaths, lane: Lane, signed: &Checkpoint) -> Option<Progress> {
+/// The publisher's state at the signed size, from the served files; `None` where they do not give the signed roots.
+fn load_progress(paths: &LogPaths, lane: Lane, signed: &Checkpoint, heads: &[&Checkpoint]) -> Option<Progress> {
     let kind = lane.tree_hash();
     let read = |path: &TilePath| fs::read(paths.tlog.join(path.to_string()));
-    let tree = TiledTree::load(kind, signed.size, &TileHashes::new(kind, signed.size, read)).ok()?;
-    if tree.tree().root() != signed.root {
+    let hashes = TileHashes::new(kind, signed.size, read);
+    let tree = TiledTree::load(kind, signed.size, &hashes).ok()?;
+    let is_as_signed = |head: &&Checkpoint| subtree_root(kind, 0, head.size, &hashes).is_ok_and(|root| root == head.root);
+    if tree.tree().root() != signed.root || !heads.iter().all(is_as_signed) {
         return None;
     }
     let mut tail = Vec::new();
@@ -189,25 +217,25 @@ fn load_progress(paths: &LogPaths, lane: Lane, signed: &Checkpoint) -> Option<Pr
 }
 
 /// One pass over the segments.
-struct Scan<'a> {
+pub(crate) struct Scan<'a> {
     paths: &'a Paths,
     lane: Lane,
     cursor: Cursor,
-    tree: Tree,
+    pub tree: Tree,
     /// How many entries the batches read so far reach to.
     read_to: u64,
 }
 
 impl<'a> Scan<'a> {
-    fn new(paths: &'a Paths, lane: Lane, first: u64, tree: Tree) -> Self {
+    pub fn new(paths: &'a Paths, lane: Lane, first: u64, tree: Tree) -> Self {
         let cursor = Cursor::new(&paths.segments, Place { segment: first, offset: 0 }, first);
         Self { paths, lane, cursor, tree, read_to: first }
     }
 
     /// Reads to the end; returns the place behind the last good batch.
-    fn run(
+    pub fn run(
         &mut self,
-        signed: Option<&Checkpoint>,
+        heads: &[&Checkpoint],
         mut progress: Option<&mut Progress>,
         is_new: bool,
     ) -> Result<Place, OpenError> {
@@ -237,7 +265,8 @@ impl<'a> Scan<'a> {
             }
             for item in &frame.items {
                 self.tree.push(leaf_hash(self.lane.tree_hash(), &item.bytes));
-                if signed.is_some_and(|signed| signed.size == self.tree.size() && signed.root != self.tree.root()) {
+                let is_other = |head: &&Checkpoint| head.size == self.tree.size() && head.root != self.tree.root();
+                if heads.iter().any(is_other) {
                     return Err(OpenError::RootMismatch { size: self.tree.size() });
                 }
             }

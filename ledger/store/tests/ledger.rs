@@ -183,7 +183,7 @@ async fn acknowledged_entries_are_never_forgotten_to_make_it_start() {
     let segment = last_segment(dir.path());
     let whole = fs::read(&segment).unwrap();
     fs::write(&segment, &whole[..whole.len() - 1]).unwrap();
-    assert!(matches!(Ledger::open(dir.path(), signer()), Err(OpenError::BelowHighWater { found: 4, signed: 5 })));
+    assert!(matches!(Ledger::open(dir.path(), signer()), Err(OpenError::BelowHighWater { found: 4, signed: 5, .. })));
     assert_eq!(fs::read(&segment).unwrap().len(), whole.len() - 1);
     // Damage that is not at the end is no power cut.
     let mut bad = whole.clone();
@@ -192,7 +192,7 @@ async fn acknowledged_entries_are_never_forgotten_to_make_it_start() {
     assert!(matches!(Ledger::open(dir.path(), signer()), Err(OpenError::Damaged { .. })));
     // The whole segment is gone.
     fs::remove_file(&segment).unwrap();
-    assert!(matches!(Ledger::open(dir.path(), signer()), Err(OpenError::BelowHighWater { found: 0, signed: 5 })));
+    assert!(matches!(Ledger::open(dir.path(), signer()), Err(OpenError::BelowHighWater { found: 0, signed: 5, .. })));
     fs::write(&segment, &whole).unwrap();
     assert_eq!(open(dir.path()).checkpoint().unwrap().checkpoint().size, 5);
 }
@@ -222,9 +222,11 @@ async fn what_can_be_rebuilt_is_rebuilt() {
         assert_eq!(fs::read(dir.path().join("tlog/checkpoint")).unwrap(), head, "{what}");
         verify_dir(dir.path(), &vkey()).unwrap();
     }
-    // Both checkpoints gone: nothing says what was signed, but the entries give the same root.
+    // Both checkpoints gone: nothing says what was signed, until somebody who saw it brings it back.
     fs::remove_file(dir.path().join("high-water")).unwrap();
     fs::remove_file(dir.path().join("tlog/checkpoint")).unwrap();
+    assert!(matches!(Ledger::open(dir.path(), signer()), Err(OpenError::NoHighWater { found: 600, .. })));
+    fs::write(dir.path().join("high-water"), &head).unwrap();
     drop(open(dir.path()));
     assert_eq!(fs::read(dir.path().join("tlog/checkpoint")).unwrap(), head);
     assert!(tile.is_file());
