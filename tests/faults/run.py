@@ -8,7 +8,7 @@ import importlib
 import sys
 import time
 
-NAMES = ["syscalls"]
+NAMES = ["syscalls", "powercut"]
 
 
 def main():

@@ -79,7 +79,9 @@ def attempt(directory, job, start, base_acks, first, using):
         copy(start, place)
     when = f"{k}+" if fault == "DEAD" else str(k)
     inject = f"inject={call}:{FAULTS[fault][0]}:when={when}"
-    command = ["strace", "-f", "--seccomp-bpf", "-y", "-o", log, "-e", f"trace={call}", "-e", inject]
+    # With --seccomp-bpf strace 6.1 is faster, and injects errors but no signals.
+    quick = [] if fault == "KILL" else ["--seccomp-bpf"]
+    command = ["strace", "-f", *quick, "-y", "-o", log, "-e", f"trace={call}", "-e", inject]
     # On a dead disk the ledger goes on trying; from anything else it must recover or end.
     limit = 3 if fault == "DEAD" else 60
     status, acks, said = run([*command, FAULT, "write", place, first, first + 120], timeout=limit)
