@@ -21,6 +21,9 @@ pub const MAX_SPACES: usize = 16;
 /// Most ledgers that a witness is told to cosign.
 pub const MAX_WITNESSED_LOGS: usize = 4096;
 
+/// Most regulators that a node or a space names.
+pub const MAX_REGULATORS: usize = 64;
+
 /// Name of the configuration file in a node directory.
 pub const FILE_NAME: &str = "shuyu.toml";
 
@@ -165,6 +168,19 @@ pub struct Keys {
     pub passphrase_file: PathBuf,
 }
 
+/// Who may read the tiles and entries of the ledger.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LedgerRead {
+    /// Anybody. Entries say nothing of contents; they do say which node dealt with which, and when.
+    #[default]
+    Public,
+    /// The regulators, and members of the spaces of this node.
+    Members,
+    /// The regulators; the party that an entry names reads that entry.
+    Parties,
+}
+
 /// The evidence ledger: `[ledger]`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -185,6 +201,12 @@ pub struct LedgerOptions {
     /// not set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heads_every_s: Option<u32>,
+    /// Who may read its tiles and entries: `public`, `members` or `parties`. Its size, its root and its keys are public.
+    #[serde(default)]
+    pub read: LedgerRead,
+    /// DIDs of those who may read everything whatever `read` says, beside the regulators of the spaces; at most 64.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub regulators: Vec<String>,
     /// How long what the entries commit to is kept, by kind of event or its beginning: `use = "1095d"`, in days (`d`),
     /// hours (`h`) or seconds (`s`). Then it is erased from the vault, and the erasure is evidence; the entries stay. What
     /// is not named is kept for ever. Connectors keep their logs 180 days at least (NDI-05 section 6.2).
@@ -416,6 +438,21 @@ impl Config {
         Ok(all)
     }
 
+    /// Those who may read the whole ledger: the regulators of the ledger and of the spaces.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`] for `ledger.regulators`.
+    pub fn regulators(&self) -> Result<Vec<Did>, ConfigError> {
+        let bad = |reason: String| ConfigError::Value { key: "ledger.regulators", reason };
+        let named = self.all_spaces().flat_map(|space| &space.regulators).chain(&self.ledger.regulators);
+        let all = named.map(|text| text.parse().map_err(|error| bad(format!("`{text}`: {error}"))));
+        let all = all.collect::<Result<Vec<Did>, _>>()?;
+        if MAX_REGULATORS < self.ledger.regulators.len() {
+            return Err(bad(format!("at most {MAX_REGULATORS}")));
+        }
+        Ok(all)
+    }
+
     /// Whether the node has this role.
     pub fn has(&self, role: Role) -> bool {
         self.roles.contains(&role)
@@ -445,6 +482,10 @@ impl Config {
         }
         if 16 < self.max_counter_offers {
             return bad("max-counter-offers", "at most 16");
+        }
+        self.regulators()?;
+        if self.ledger.read == LedgerRead::Members && self.all_spaces().next().is_none() {
+            return bad("ledger.read", "`members` needs a space; use `parties`");
         }
         parse_retention(&self.ledger.retention)
             .map_err(|reason| ConfigError::Value { key: "ledger.retention", reason })?;

@@ -37,6 +37,7 @@ mod peers;
 mod problem;
 mod public;
 mod reach;
+mod readers;
 mod receipts;
 mod run;
 mod signaling;

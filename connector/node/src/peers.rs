@@ -273,18 +273,24 @@ impl Peers {
         self.answer(url, response.status, &response.body)
     }
 
-    /// Reads public bytes, such as a tile of a ledger.
+    /// Reads bytes, such as a tile of a ledger: without saying who asks, unless that is what the peer wants to know.
     ///
     /// # Errors
     /// [`PeerError`].
     pub async fn bytes(&self, of: &Did, url: &str, max_bytes: usize) -> Result<Vec<u8>, PeerError> {
-        let response = self
-            .http
-            .get(&parsed(of, url)?, "*/*", None, max_bytes)
-            .await
-            .map_err(|source| PeerError::NoAnswer { url: url.to_owned(), source })?;
+        let mut response = self.read(of, url, None, max_bytes).await?;
+        if response.status == 401 {
+            let token = self.token(of)?;
+            response = self.read(of, url, Some(&token), max_bytes).await?;
+        }
         match response.status {
             200..=299 => Ok(response.body.to_vec()),
+            401 | 403 => Err(PeerError::Refused {
+                url: url.to_owned(),
+                status: response.status,
+                reason: reason(&response.body),
+                definite: false,
+            }),
             status => Err(PeerError::Refused {
                 url: url.to_owned(),
                 status,
@@ -292,6 +298,12 @@ impl Peers {
                 definite: false,
             }),
         }
+    }
+
+    async fn read(&self, of: &Did, url: &str, token: Option<&str>, max_bytes: usize) -> Result<Response, PeerError> {
+        let address = parsed(of, url)?;
+        let read = self.http.get(&address, "*/*", token, max_bytes);
+        read.await.map_err(|source| PeerError::NoAnswer { url: url.to_owned(), source })
     }
 
     fn token(&self, to: &Did) -> Result<String, PeerError> {

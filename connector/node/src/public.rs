@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -12,19 +12,24 @@ use shuyu_tlog::TilePath;
 
 use crate::audit::Auditor;
 use crate::identity::Identity;
+use crate::management::chain;
 use crate::metrics::Metrics;
+use crate::problem::Problem;
+use crate::readers::{Reader, Readers};
 
 /// Tiles never change once full; proxies may keep them for a year.
 const FOREVER: &str = "public, max-age=31536000, immutable";
+/// The same for the reader alone, where not everybody may read.
+const FOREVER_PRIVATE: &str = "private, max-age=31536000, immutable";
 
 /// Routes below the public root.
-pub fn router(identity: &Identity, ledger: Arc<Ledger>, metrics: Metrics) -> Router {
+pub fn router(identity: &Identity, ledger: Arc<Ledger>, readers: Arc<Readers>, metrics: Metrics) -> Router {
     let document = identity.document.to_json();
     Router::new()
         .route(&did_path(identity), get(move || std::future::ready(Json(document.clone()))))
         .route("/health", get(|| std::future::ready("ok\n")))
-        .nest("/ledger", log(Arc::clone(&ledger), |ledger| Some(ledger.served())))
-        .nest("/ledger-sm3", log(ledger, Ledger::twin))
+        .nest("/ledger", log(Arc::clone(&ledger), Arc::clone(&readers), |ledger| Some(ledger.served())))
+        .nest("/ledger-sm3", log(ledger, readers, Ledger::twin))
         .merge(metrics.router())
 }
 
@@ -55,6 +60,7 @@ fn did_path(identity: &Identity) -> String {
 #[derive(Clone)]
 struct Log {
     ledger: Arc<Ledger>,
+    readers: Arc<Readers>,
     served: fn(&Ledger) -> Option<&Served>,
 }
 
@@ -65,7 +71,7 @@ impl Log {
 }
 
 /// The routes of a served log (tlog-tiles), below its prefix, and its verifier keys.
-fn log(ledger: Arc<Ledger>, served: fn(&Ledger) -> Option<&Served>) -> Router {
+fn log(ledger: Arc<Ledger>, readers: Arc<Readers>, served: fn(&Ledger) -> Option<&Served>) -> Router {
     Router::new()
         .route("/checkpoint", get(checkpoint))
         .route("/witnessed", get(witnessed))
@@ -73,7 +79,8 @@ fn log(ledger: Arc<Ledger>, served: fn(&Ledger) -> Option<&Served>) -> Router {
         .route("/vkey", get(vkey))
         .route("/vkeys", get(vkeys))
         .route("/tile/{*path}", get(tile))
-        .with_state(Log { ledger, served })
+        .route("/entry/{index}", get(entry))
+        .with_state(Log { ledger, readers, served })
 }
 
 const TEXT: (header::HeaderName, &str) = (header::CONTENT_TYPE, "text/plain; charset=utf-8");
@@ -122,12 +129,34 @@ async fn vkeys(State(log): State<Log>) -> Response {
 }
 
 /// Only paths that name a tile or an entry bundle reach the disk.
-async fn tile(State(log): State<Log>, Path(path): Path<String>) -> Response {
-    let Some(served) = log.get() else { return StatusCode::NOT_FOUND.into_response() };
-    let Ok(path) = format!("tile/{path}").parse::<TilePath>() else { return StatusCode::NOT_FOUND.into_response() };
-    match tokio::fs::read(served.path().join(path.to_string())).await {
-        Ok(bytes) => ([(header::CONTENT_TYPE, "application/octet-stream"), (header::CACHE_CONTROL, FOREVER)], bytes)
-            .into_response(),
-        Err(_) => StatusCode::NOT_FOUND.into_response(),
-    }
+async fn tile(State(log): State<Log>, Path(path): Path<String>, headers: HeaderMap) -> Result<Response, Problem> {
+    let nothing = || StatusCode::NOT_FOUND.into_response();
+    let Some(served) = log.get() else { return Ok(nothing()) };
+    let Ok(path) = format!("tile/{path}").parse::<TilePath>() else { return Ok(nothing()) };
+    log.readers.whole(&headers).await?;
+    let kept = if log.readers.is_public() { FOREVER } else { FOREVER_PRIVATE };
+    Ok(match tokio::fs::read(served.path().join(path.to_string())).await {
+        Ok(bytes) => {
+            ([(header::CONTENT_TYPE, "application/octet-stream"), (header::CACHE_CONTROL, kept)], bytes).into_response()
+        }
+        Err(_) => nothing(),
+    })
+}
+
+/// One entry with its proof, for the party that it names and for who may read everything.
+async fn entry(State(log): State<Log>, Path(index): Path<u64>, headers: HeaderMap) -> Result<Response, Problem> {
+    let reader = log.readers.reader(&headers).await?;
+    let read = tokio::task::spawn_blocking(move || -> Option<(Vec<u8>, String)> {
+        let entry = log.ledger.entry(index).ok()?;
+        let names_reader = match &reader {
+            Reader::Whole => true,
+            Reader::Party(did) => shuyu_evidence::peek(&entry).is_ok_and(|statement| statement.with == *did),
+        };
+        let proof = names_reader.then(|| log.get()?.prove(index).ok())??;
+        Some((entry, proof.to_string()))
+    });
+    let read = read.await.map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, chain(&error)))?;
+    // Somebody else's entry looks like none.
+    let (entry, proof) = read.ok_or_else(|| Problem::not_found("entry that names you", &index.to_string()))?;
+    Ok(Json(serde_json::json!({ "entry": String::from_utf8_lossy(&entry), "proof": proof })).into_response())
 }

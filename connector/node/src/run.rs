@@ -47,6 +47,7 @@ use crate::init::MANAGEMENT_KEY_FILE;
 use crate::keeper::{Keeper, parse_retention};
 use crate::metrics::Metrics;
 use crate::peers::Peers;
+use crate::readers::Readers;
 use crate::receipts::Receipts;
 use crate::store::{Store, StoreError};
 use crate::twin::TwinBinder;
@@ -257,6 +258,8 @@ impl Node {
         let auditor = Arc::new(auditor);
         let every = Duration::from_secs(config.audit.every_s.into());
         let follower = Arc::new(Follower::new(Arc::clone(&auditor), tools.events.clone(), every));
+        let readers = Readers::new(config.ledger.read, config.regulators()?, doorkeeper.clone(), Arc::clone(&spaces));
+        let readers = Arc::new(readers);
         let dsp = dsp_server::router(Arc::new(dsp_server::Dsp {
             doorkeeper: doorkeeper.clone(),
             spaces,
@@ -274,7 +277,7 @@ impl Node {
             .layer(middleware::from_fn(whole::carried_through))
             .layer(tower::limit::GlobalConcurrencyLimitLayer::new(config.limits.max_requests))
             .layer(middleware::from_fn(whole::read));
-        let public = public::router(&identity, Arc::clone(&ledger), metrics.clone())
+        let public = public::router(&identity, Arc::clone(&ledger), readers, metrics.clone())
             .merge(dsp)
             .merge(
                 claims

@@ -11,7 +11,7 @@ use shuyu_credentials::verdict::{Demand, Requirement};
 use shuyu_credentials::{CredentialType, DidDocument};
 use shuyu_tlog::WitnessPolicy;
 
-use super::ConfigError;
+use super::{ConfigError, MAX_REGULATORS};
 
 /// Most types that a space requires, and most that it accepts besides.
 pub const MAX_TYPES: usize = 16;
@@ -35,6 +35,9 @@ pub struct Space {
     /// version does not have.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub catalogue_peers: Vec<String>,
+    /// DIDs of those who may read the whole ledger of a member that does not let everybody read it; at most 64.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub regulators: Vec<String>,
     /// What a caller must present, all of it; 1 to 16 entries. This node presents the same types to others.
     pub require: Vec<Require>,
     /// What counts besides if a caller presents it, for policies that speak of it; at most 16 entries.
@@ -172,6 +175,10 @@ impl Space {
         }
         let terms = SpaceTerms { name: self.name.clone(), roots: self.roots(&requirements)?, requirements };
         self.witness_policy()?;
+        at_most("regulators", self.regulators.len(), MAX_REGULATORS)?;
+        for (at, regulator) in self.regulators.iter().enumerate() {
+            did(&format!("regulators[{at}]"), regulator)?;
+        }
         at_most("catalogue-peers", self.catalogue_peers.len(), MAX_PEERS)?;
         for (at, peer) in self.catalogue_peers.iter().enumerate() {
             did(&format!("catalogue-peers[{at}]"), peer)?;

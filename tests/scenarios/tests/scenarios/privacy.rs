@@ -383,3 +383,68 @@ async fn what_is_kept_for_a_time_is_forgotten_then() {
     eventually("a bad time is refused", || async { pair.holder.is_down().then_some(()) }).await;
     assert!(pair.holder.log().contains("ledger.retention"), "{}", pair.holder.log());
 }
+
+/// Adds a line to the table `[ledger]` of a node's configuration.
+async fn configured(node: &Node, lines: &str) {
+    let file = node.dir.join("shuyu.toml");
+    let made = std::fs::read_to_string(&file).expect("a node has a configuration");
+    assert!(made.contains("read = \"public\""), "it is public unless it is closed: {made}");
+    std::fs::write(&file, made.replace("read = \"public\"", lines)).expect("it can be changed");
+    node.restart().await;
+}
+
+#[tokio::test]
+async fn a_private_log_is_read_by_regulators_and_by_the_parties_of_an_entry() {
+    let pair = Pair::start().await;
+    let regulator = pair.regulator().await;
+    configured(&pair.holder, &format!("read = \"parties\"\nregulators = [\"{}\"]", regulator.did)).await;
+    pair.offer("open", "auto", &[constraint("purpose", "isA", "research")]).await;
+    pair.contract("open").await;
+    let http = shuyu_scenarios::node::http();
+    let root = format!("{}/ledger", pair.holder.public);
+    let ask = |url: String, token: Option<String>| {
+        let request = http.get(url);
+        shuyu_scenarios::Answer::of(match token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        })
+    };
+    // How large it is and who signs it is for everybody: witnesses need no more.
+    for path in ["checkpoint", "vkey", "vkeys"] {
+        assert_eq!(ask(format!("{root}/{path}"), None).await.status, 200, "{path}");
+    }
+    let size: u64 =
+        ask(format!("{root}/checkpoint"), None).await.text.lines().nth(1).expect("a size").parse().expect("a number");
+    let bundle = format!("{root}/tile/entries/000.p/{size}");
+    let (index, _) = last(&pair.holder, "negotiation.finalize", "sent").await;
+    let entry = format!("{root}/entry/{index}");
+    for url in [bundle.clone(), format!("{root}/tile/0/000.p/{size}"), entry.clone()] {
+        let refused = ask(url.clone(), None).await;
+        assert_eq!(
+            (refused.status, refused.text.contains("self-issued token")),
+            (401, true),
+            "{url}: {}",
+            refused.text
+        );
+    }
+    let rogue = Rogue::start().await;
+    let token = || Some(rogue.token(&shuyu_scenarios::rogue::Token::good(&pair.holder.did)));
+    let refused = ask(bundle.clone(), token()).await;
+    assert_eq!((refused.status, refused.text.contains("ledger.regulators")), (403, true), "{}", refused.text);
+    assert_eq!(ask(entry.clone(), token()).await.status, 404, "somebody else's entry looks like none");
+    // An entry that names the stranger is for it; its proof holds.
+    let opened = rogue.request(&pair.holder, "weather", "open").await.expect(201);
+    assert!(opened["providerPid"].is_string());
+    let (index, statement) = last(&pair.holder, "negotiation.agree", "sent").await;
+    assert_eq!(statement["with"], rogue.did.as_str());
+    let own = ask(format!("{root}/entry/{index}"), token()).await.expect_ok();
+    let proof: shuyu_tlog::InclusionProof = text(&own["proof"]).parse().expect("a proof");
+    let vkey: shuyu_tlog::Vkey = ask(format!("{root}/vkey"), None).await.text.trim().parse().expect("a key");
+    assert!(proof.verify(text(&own["entry"]).as_bytes(), &vkey).is_ok());
+    // The regulator mirrors all of it; one that is not named is told what to do.
+    let synced = regulator.post("audit/sync", &json!({})).await.expect_ok();
+    assert!(synced["items"].as_array().expect("a listing").iter().all(|node| node["verified"] == true), "{synced}");
+    pair.consumer.post("audit/nodes", &json!({ "did": pair.holder.did })).await.expect_ok();
+    let synced = pair.consumer.post("audit/sync", &json!({})).await.expect_ok();
+    assert!(synced["items"][0]["verified"] == false && synced.to_string().contains("ledger.regulators"), "{synced}");
+}
