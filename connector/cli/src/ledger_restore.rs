@@ -41,7 +41,9 @@ pub async fn run(globals: &Globals, wish: &Restore) -> Outcome {
     let copy = copy(globals, &from, &node.key, &seen).await?;
     let size = copy.checkpoint().size;
     if seen.is_empty() && !node.ledger.join("high-water").exists() && node.options.high_water.is_none() {
-        globals.say(format_args!("nothing but the copy says how long this ledger was: ask its witnesses, and give --checkpoint"));
+        globals.say(format_args!(
+            "nothing but the copy says how long this ledger was: ask its witnesses, and give --checkpoint"
+        ));
     }
     let mut restorer = Restorer::open(&node.ledger, &node.key, &node.options, &copy, &seen).map_err(refused)?;
     let begun = restorer.next_index();
@@ -125,9 +127,8 @@ fn refused(error: RestoreError) -> Failure {
         RestoreError::Shorter { .. } => Failure::refused(words).hint(
             "restore from the mirror or witness that holds the newest checkpoint; a shorter log would contradict it",
         ),
-        RestoreError::Root { .. } | RestoreError::Cut { .. } => {
-            Failure::refused(words).hint("try another copy; if what is here came from this one, move `segments/` aside first")
-        }
+        RestoreError::Root { .. } | RestoreError::Cut { .. } => Failure::refused(words)
+            .hint("try another copy; if what is here came from this one, move `segments/` aside first"),
         RestoreError::Directory(OpenError::Locked { .. }) => Failure::failed(words).hint("stop the node first"),
         RestoreError::NotNeeded { .. } | RestoreError::Here(_) | RestoreError::Directory(_) => Failure::invalid(words),
         RestoreError::Io { .. } | _ => Failure::failed(words),

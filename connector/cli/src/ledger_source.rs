@@ -8,9 +8,9 @@ use shuyu_node::config::FILE_NAME;
 use shuyu_tlog::{Checkpoint, Note, TilePath, tiles_of};
 use url::Url;
 
+use crate::access;
 use crate::context::Globals;
 use crate::failure::{Failure, Outcome, chain};
-use crate::access;
 
 /// Most entries of a ledger checked in memory: beyond it, use a regulator's node, which keeps a mirror on disk.
 const MAX_ENTRIES: u64 = 1 << 24;
@@ -117,4 +117,3 @@ pub fn peek_head(checkpoint: &[u8]) -> Outcome<Checkpoint> {
         Note::parse(checkpoint).map_err(|error| Failure::invalid(format_args!("`checkpoint`: {}", chain(&error))))?;
     note.text().parse().map_err(|error| Failure::invalid(format_args!("`checkpoint`: {}", chain(&error))))
 }
-

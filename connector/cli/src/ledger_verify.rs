@@ -16,8 +16,8 @@ use shuyu_tlog::{Checkpoint, LogVerifier, SignedCheckpoint, Tile, Vkey, read_bun
 
 use crate::context::Globals;
 use crate::failure::{Failure, Outcome, chain};
-use crate::node_dir::{self, NodeKeys};
 use crate::ledger_source::{Files, Source, peek_head, source};
+use crate::node_dir::{self, NodeKeys};
 use crate::print;
 
 /// Which ledger.
