@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::context::Globals;
 use crate::failure::{Failure, Outcome};
-use crate::{disclosure, ledger_restore, ledger_verify, print};
+use crate::{disclosure, ledger_restore, ledger_verify, print, promises};
 
 /// Commands about the ledger.
 #[derive(Debug, Subcommand)]
@@ -60,6 +60,17 @@ Examples:
   shuyu ledger erase --subject did:web:person.example --reason 'right to erasure'"
     )]
     Erase(disclosure::Erase),
+    /// List what other nodes' ledgers promised us, and save it for a regulator
+    #[command(
+        after_help = "With the acknowledgement of a message comes the other node's entry about it and its ledger's signed promise that a
+checkpoint covers that entry by a deadline. If the entry is not there then, the promise convicts that node.
+
+Examples:
+  shuyu ledger promises
+  shuyu ledger promises --process negotiation/... --save promises/
+  shuyu audit bundle make --promise promises/1.entry=promises/1.promise --only dropped --file proof.json"
+    )]
+    Promises(promises::Promises),
     /// Check a whole ledger: every hash, every signature, nothing missing
     #[command(after_help = "Examples:
   shuyu ledger verify                            the ledger of --dir, off line
@@ -121,6 +132,7 @@ enum ProofForm {
 /// Runs a command about the ledger.
 pub async fn run(globals: &Globals, command: &Command) -> Outcome {
     match command {
+        Command::Promises(wish) => promises::run(globals, wish).await,
         Command::Tail(which) => tail(globals, which).await,
         Command::Prove(which) => prove(globals, which).await,
         Command::Disclose(which) => disclosure::disclose(globals, which).await,

@@ -30,6 +30,7 @@ mod node_dir;
 mod offer;
 mod policy;
 mod print;
+mod promises;
 mod pull;
 mod query;
 

@@ -31,6 +31,7 @@ use crate::identity::{AuthError, Caller, Doorkeeper};
 use crate::metrics::Metrics;
 use crate::peers::{BUSY_CODE, DSP_VERSION, KEY_CHANGED_CODE, Peers};
 use crate::problem::Problem;
+use crate::promises::Promised;
 
 /// Path of the binding below the public root.
 const BASE_PATH: &str = "/dsp/2025-1";
@@ -283,7 +284,7 @@ fn negotiation_answer(
 ) -> Result<Response, Failure> {
     let row = settled(dsp, ErrorKind::Negotiation, answer, pids)?;
     let state = negotiation_state(&row).ok_or_else(|| Failure::not_found(ErrorKind::Negotiation))?;
-    Ok((done, Json(state.encode())).into_response())
+    Ok((done, promise_of(&row), Json(state.encode())).into_response())
 }
 
 /// What every answer has in common; a row only if the message was done.
@@ -387,7 +388,12 @@ fn transfer_answer(
 ) -> Result<Response, Failure> {
     let row = settled(dsp, ErrorKind::Transfer, answer, pids)?;
     let state = transfer_state(&row).ok_or_else(|| Failure::not_found(ErrorKind::Transfer))?;
-    Ok((done, Json(state.encode())).into_response())
+    Ok((done, promise_of(&row), Json(state.encode())).into_response())
+}
+
+/// The headers with what our ledger promises about the message.
+fn promise_of<K: Kind>(row: &Row<K>) -> HeaderMap {
+    row.promised.as_ref().map(Promised::headers).unwrap_or_default()
 }
 
 async fn show_transfer(

@@ -18,6 +18,7 @@ use shuyu_ledger::{Append, AppendError, Ledger};
 use crate::clock;
 use crate::identity::Identity;
 use crate::init::random;
+use crate::promises::Promised;
 use crate::store::{Batch, Store, StoreError, Table};
 use crate::vault::{Stated, Vault};
 
@@ -177,9 +178,26 @@ impl Evidence {
     /// # Errors
     /// [`EvidenceError::Append`]; the statements stay in the outbox and are offered again at the next start.
     pub async fn make_durable(&self, saved: &[Saved]) -> Result<(), EvidenceError> {
+        self.make_promised(saved, None).await.map(drop)
+    }
+
+    /// As [`Self::make_durable`], with the ledger's promise about the entry at place `at`.
+    ///
+    /// # Errors
+    /// As [`Self::make_durable`].
+    pub async fn make_promised(&self, saved: &[Saved], at: Option<usize>) -> Result<Option<Promised>, EvidenceError> {
         let mut done = Batch::default();
-        for statement in saved {
-            if let Err(error) = self.ledger.append(append(statement)?).await {
+        let mut promised = None;
+        for (place, statement) in saved.iter().enumerate() {
+            let appended = if at == Some(place) {
+                let appended = self.ledger.append_promised(append(statement)?).await;
+                appended.map(|(_, promise)| {
+                    promised = Some(Promised { entry: statement.entry.clone(), promise: promise.to_string() });
+                })
+            } else {
+                self.ledger.append(append(statement)?).await.map(drop)
+            };
+            if let Err(error) = appended {
                 self.behind.store(true, Ordering::Release);
                 return Err(error.into());
             }
@@ -187,7 +205,7 @@ impl Evidence {
         }
         // Losing this write only repeats an append that the ledger recognises.
         self.store.commit_blocking(&done, false)?;
-        Ok(())
+        Ok(promised)
     }
 
     /// Makes each change of the signing key evident: the digest of the succession that the leaving key signed, and both keys.

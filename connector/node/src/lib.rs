@@ -35,6 +35,7 @@ mod management;
 mod metrics;
 mod peers;
 mod problem;
+mod promises;
 mod public;
 mod reach;
 mod readers;

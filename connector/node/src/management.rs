@@ -36,6 +36,7 @@ use crate::identity::{Identity, bearer};
 use crate::keeper::Keeper;
 use crate::metrics::Metrics;
 use crate::problem::Problem;
+use crate::promises::Promises;
 use crate::signaling::Signaling;
 use crate::witness::WitnessDesk;
 
@@ -63,6 +64,8 @@ pub struct Parts {
     pub metrics: Metrics,
     /// The wallet, and the issuer where the node is one.
     pub claims: Arc<claims::Desk>,
+    /// What other nodes' ledgers promised us.
+    pub promises: Promises,
     /// Follows ledgers without end.
     pub follower: Arc<Follower>,
     /// The witness, where the node is one.
@@ -102,7 +105,7 @@ pub fn router(parts: Parts) -> Router {
         .merge(shelf::router(shelf))
         .merge(exchange::router(parts.desk))
         .merge(claims::router(parts.claims))
-        .merge(ledger::router(parts.ledger, parts.keeper))
+        .merge(ledger::router(parts.ledger, parts.keeper, parts.promises))
         .merge(audit::router(parts.auditor, parts.follower))
         .merge(witness::router(parts.witness.map(|desk| (desk, public_url))));
     let routes = routes.layer(middleware::from_fn(crate::whole::carried_through));

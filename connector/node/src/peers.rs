@@ -13,6 +13,7 @@ use url::Url;
 use crate::clock;
 use crate::identity::{DSP_SERVICE, Identity, LEDGER_SERVICE};
 use crate::problem::Problem;
+use crate::promises::Promised;
 use crate::reach::Reach;
 
 /// The protocol version spoken.
@@ -135,13 +136,13 @@ impl Peers {
     ///
     /// # Errors
     /// As [`Peers::post`]; [`PeerError::Silent`] if the peer was not asked.
-    pub async fn deliver(&self, to: &Did, url: &str, body: &Value) -> Result<Value, PeerError> {
+    pub async fn deliver(&self, to: &Did, url: &str, body: &Value) -> Result<(Value, Option<Promised>), PeerError> {
         let _place = self.reach.place(to.as_str()).await;
         let began = clock::now();
         if !self.reach.may_ask(to.as_str(), began) {
             return Err(PeerError::Silent { did: to.clone() });
         }
-        let answered = self.post(to, url, body).await;
+        let answered = self.posted(to, url, body).await;
         match &answered {
             Err(PeerError::NoAnswer { .. }) => self.reach.unanswered(to.as_str(), began, clock::now()),
             Ok(_) | Err(_) => self.reach.heard_of(to.as_str(), clock::now()),
@@ -208,11 +209,17 @@ impl Peers {
     /// # Errors
     /// [`PeerError`]; [`PeerError::is_definite`] tells whether to try again.
     pub async fn post(&self, to: &Did, url: &str, body: &Value) -> Result<Value, PeerError> {
+        self.posted(to, url, body).await.map(|(answer, _)| answer)
+    }
+
+    /// As [`Peers::post`], with what the peer's ledger promises about the message.
+    async fn posted(&self, to: &Did, url: &str, body: &Value) -> Result<(Value, Option<Promised>), PeerError> {
         let token = self.token(to)?;
         let response = self.send(to, url, body, &token).await?;
+        let promised = Promised::from_headers(&response.own);
         match response.status {
-            200..=299 => Ok(json::parse(&response.body, json::MAX_MESSAGE_BYTES).unwrap_or(Value::Null)),
-            status => self.answer(url, status, &response.body),
+            200..=299 => Ok((json::parse(&response.body, json::MAX_MESSAGE_BYTES).unwrap_or(Value::Null), promised)),
+            status => self.answer(url, status, &response.body).map(|answer| (answer, promised)),
         }
     }
 

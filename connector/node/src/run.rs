@@ -47,6 +47,7 @@ use crate::init::MANAGEMENT_KEY_FILE;
 use crate::keeper::{Keeper, parse_retention};
 use crate::metrics::Metrics;
 use crate::peers::Peers;
+use crate::promises::Promises;
 use crate::readers::Readers;
 use crate::receipts::Receipts;
 use crate::store::{Store, StoreError};
@@ -217,6 +218,7 @@ impl Node {
             store: store.clone(),
             evidence: evidence.clone(),
             peers: Arc::clone(&peers),
+            promises: Promises::new(store.clone(), Arc::clone(&peers)),
             spaces: Arc::clone(&spaces),
             events: Events::open(store.clone())?,
             max_open_per_peer: config.limits.max_open_per_peer,
@@ -314,6 +316,7 @@ impl Node {
             ledger: Arc::clone(&ledger),
             auditor,
             follower: Arc::clone(&follower),
+            promises: tools.promises.clone(),
             keeper: Arc::clone(&keeper),
             witness,
             engine: Arc::clone(&engine),

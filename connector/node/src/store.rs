@@ -85,6 +85,8 @@ pub enum Table {
     DataPlanes,
     /// What foreign data planes were told about our transfers, by transfer id.
     Leads,
+    /// What other nodes' ledgers promised us, by process and time.
+    Promises,
     /// What does not fit in the followed ledgers, by number.
     Alarms,
     /// Numbers of the alarms, by what they say.
@@ -98,7 +100,7 @@ pub enum Table {
 }
 
 impl Table {
-    const ALL: [Self; 39] = [
+    const ALL: [Self; 40] = [
         Self::Assets,
         Self::Policies,
         Self::Offers,
@@ -133,6 +135,7 @@ impl Table {
         Self::Flows,
         Self::DataPlanes,
         Self::Leads,
+        Self::Promises,
         Self::Alarms,
         Self::AlarmsRaised,
         Self::Witness,
@@ -177,6 +180,7 @@ impl Table {
             Self::Flows => "flows.v1",
             Self::DataPlanes => "data-planes.v1",
             Self::Leads => "leads.v1",
+            Self::Promises => "promises.v1",
             Self::Alarms => "alarms.v1",
             Self::AlarmsRaised => "alarms-raised.v1",
             Self::Witness => "witness.v1",

@@ -57,6 +57,8 @@ pub struct Response {
     pub retry_after_s: Option<u64>,
     /// The value of `Location`, if it is text. It is never followed.
     pub location: Option<String>,
+    /// Headers of our own: those whose name begins with `shuyu-` and whose value is text.
+    pub own: Vec<(String, String)>,
     /// The body, no longer than the limit of the call.
     pub body: Bytes,
 }
@@ -282,8 +284,10 @@ async fn exchange(url: &Url, request: reqwest::RequestBuilder, max_bytes: usize)
     let content_type = header("content-type").map(str::to_owned);
     let retry_after_s = header("retry-after").and_then(|text| text.parse().ok());
     let location = header("location").map(str::to_owned);
+    let own = response.headers().iter().filter(|(name, _)| name.as_str().starts_with("shuyu-"));
+    let own = own.filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned()))).collect();
     let body = read_body(url, response, max_bytes).await?;
-    Ok(Response { status, content_type, retry_after_s, location, body })
+    Ok(Response { status, content_type, retry_after_s, location, own, body })
 }
 
 /// Reads at most `max_bytes`, whatever `Content-Length` says.

@@ -27,6 +27,7 @@ use crate::exchange::row::{Happened, Kind, MachineRow, Row, Said};
 use crate::locks::KeyedLocks;
 use crate::peers::Peers;
 use crate::problem::Problem;
+use crate::promises::Promises;
 use crate::store::{Batch, Store, StoreError};
 use crate::vault::Stated;
 
@@ -50,6 +51,8 @@ pub struct Tools {
     pub evidence: Evidence,
     /// Other nodes.
     pub peers: Arc<Peers>,
+    /// What other nodes' ledgers promised us.
+    pub promises: Promises,
     /// The spaces we belong to, and how others stand in them.
     pub spaces: Arc<Spaces>,
     /// What others may want to hear of.
@@ -336,6 +339,8 @@ impl<K: Kind> Driver<K> {
         row.machine = MachineRow::of(machine.snapshot());
         self.note_history(row, &machine, before.as_deref());
         let mut saved = Vec::new();
+        // What is recorded of the other party's message is promised to it.
+        let mut received = None;
         let mut save = false;
         // What the other party refuses is not said again by rule: it waits for a person.
         let mut refused_us = false;
@@ -351,6 +356,9 @@ impl<K: Kind> Driver<K> {
                         Act::Received | Act::Sent => refused_us = false,
                     }
                     let stated = self.statement(row, record, said).map_err(failed)?;
+                    if record.act == Act::Received {
+                        received = Some(saved.len());
+                    }
                     saved.push(self.tools.evidence.save(&mut batch, &stated).map_err(failed)?);
                 }
                 Effect::SetAside(reason) => {
@@ -382,9 +390,12 @@ impl<K: Kind> Driver<K> {
                 self.try_again_later(&row.pid);
                 return Err(error.into());
             }
-            if let Err(error) = self.tools.evidence.make_durable(&saved).await {
-                self.try_again_later(&row.pid);
-                return Err(failed(error));
+            match self.tools.evidence.make_promised(&saved, received).await {
+                Ok(promised) => row.promised = promised,
+                Err(error) => {
+                    self.try_again_later(&row.pid);
+                    return Err(failed(error));
+                }
             }
         }
         self.open.note(&row.peer, &row.pid, machine.is_over());

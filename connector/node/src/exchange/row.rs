@@ -12,6 +12,7 @@ use shuyu_wire::dsp::event_digest;
 use crate::agreements::Side;
 use crate::evidence::is_random;
 use crate::exchange::negotiation::new_pid;
+use crate::promises::Promised;
 use crate::store::{Batch, Store, StoreError, Table};
 
 /// What the driver must know of a protocol beyond its moves.
@@ -71,6 +72,9 @@ pub struct Row<K: Kind> {
     /// The key with which the other party spoke last, as a multikey; it may change only by succession.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer_key: Option<String>,
+    /// What our ledger promises about the message received last; of the step at hand only.
+    #[serde(skip)]
+    pub promised: Option<Promised>,
     /// Why a person should look at it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -91,6 +95,7 @@ impl<K: Kind> Row<K> {
             outgoing: None,
             history: Vec::new(),
             peer_key: None,
+            promised: None,
             error: None,
             detail,
         }

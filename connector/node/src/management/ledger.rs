@@ -14,12 +14,14 @@ use shuyu_ledger::{Ledger, ReadError};
 use crate::keeper::{Keeper, Target};
 use crate::management::{Body, chain};
 use crate::problem::Problem;
+use crate::promises::Promises;
 
 /// Most entries of one listing.
 const MAX_ENTRIES: u64 = 1000;
 
 /// Routes under `/v1`.
-pub fn router(ledger: Arc<Ledger>, keeper: Arc<Keeper>) -> Router {
+pub fn router(ledger: Arc<Ledger>, keeper: Arc<Keeper>, promises: Promises) -> Router {
+    let promised = Router::new().route("/ledger/promises", get(list_promises)).with_state(promises);
     let kept = Router::new()
         .route("/ledger/receipt/{index}", get(receipt))
         .route("/ledger/fields/{index}", get(fields))
@@ -32,6 +34,18 @@ pub fn router(ledger: Arc<Ledger>, keeper: Arc<Keeper>) -> Router {
         .route("/ledger/proof/{index}", get(proof))
         .with_state(ledger)
         .merge(kept)
+        .merge(promised)
+}
+
+#[derive(Deserialize)]
+struct OfProcess {
+    process: Option<String>,
+    after: Option<String>,
+}
+
+/// What other nodes' ledgers promised us.
+async fn list_promises(State(promises): State<Promises>, Query(of): Query<OfProcess>) -> Result<Json<Value>, Problem> {
+    promises.list(of.process.as_deref(), of.after.as_deref()).await.map(Json)
 }
 
 /// A COSE receipt, in base64: everything else here is text.

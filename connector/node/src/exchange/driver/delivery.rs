@@ -104,7 +104,7 @@ impl<K: Kind> Driver<K> {
         self.settle(
             &row.pid,
             |machine, now| match &sent {
-                Ok(answer) => {
+                Ok((answer, _)) => {
                     // Only the answer to the message that opens is specified; of every other, 200 alone says all
                     // ("The response body is not specified", HTTPS binding).
                     let named = if opens { named_pid(answer, receiver) } else { None };
@@ -121,6 +121,11 @@ impl<K: Kind> Driver<K> {
             sent.as_ref().err().map(ToString::to_string),
         )
         .await;
+        if let Ok((_, Some(promised))) = sent
+            && let Err(error) = self.tools.promises.keep(&peer, &row.process, promised)
+        {
+            tracing::warn!(%error, "a promise of another ledger could not be kept");
+        }
     }
 
     /// Asks the other party for its view of the process.
