@@ -71,6 +71,29 @@ Examples:
   shuyu audit bundle make --promise promises/1.entry=promises/1.promise --only dropped --file proof.json"
     )]
     Promises(promises::Promises),
+    /// List where this ledger's checkpoints were anchored, and with which receipts
+    #[command(
+        after_help = "Anchors stand in shuyu.toml, as another node's ledger or as any address that takes a checkpoint:
+
+  [[anchors]]
+  name = 'city'
+  node = 'did:web:city.example'        # whose node has take-anchors = true under [ledger]
+  [[anchors]]
+  name = 'chain'
+  url = 'https://gateway.example/anchor'
+  token-file = 'chain.token'
+  every-s = 3600
+
+Examples:
+  shuyu ledger anchors
+  shuyu ledger anchors --now                      anchor what is new first
+  shuyu ledger anchors --output json              with checkpoints and receipts (base64)"
+    )]
+    Anchors {
+        /// Anchor what is new first
+        #[arg(long)]
+        now: bool,
+    },
     /// Check a whole ledger: every hash, every signature, nothing missing
     #[command(after_help = "Examples:
   shuyu ledger verify                            the ledger of --dir, off line
@@ -132,6 +155,14 @@ enum ProofForm {
 /// Runs a command about the ledger.
 pub async fn run(globals: &Globals, command: &Command) -> Outcome {
     match command {
+        Command::Anchors { now } => {
+            let api = globals.api()?;
+            if *now {
+                api.post("v1/ledger/anchors", &serde_json::json!({})).await?;
+            }
+            let answer = api.get("v1/ledger/anchors").await?;
+            globals.listing(&answer, &[("ANCHOR", "/anchor"), ("AT", "/at"), ("ENTRIES", "/size")])
+        }
         Command::Promises(wish) => promises::run(globals, wish).await,
         Command::Tail(which) => tail(globals, which).await,
         Command::Prove(which) => prove(globals, which).await,

@@ -85,6 +85,9 @@ pub struct Config {
     /// The evidence ledger.
     #[serde(default)]
     pub ledger: LedgerOptions,
+    /// Where the ledger's checkpoints are anchored.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub anchors: Vec<Anchor>,
     /// Cosigning the ledgers of others.
     #[serde(default)]
     pub witness: WitnessOptions,
@@ -197,6 +200,9 @@ pub struct LedgerOptions {
     /// 1 to 86,400.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub promise_s: Option<u32>,
+    /// Take checkpoints of other nodes' ledgers into this one, for whoever proves its DID.
+    #[serde(default)]
+    pub take_anchors: bool,
     /// How often the newest cosigned head is stated in the ledger itself while entries are added, in seconds; 600 if it is
     /// not set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -224,6 +230,30 @@ impl LedgerOptions {
     pub fn of_node(&self, dir: &Path) -> shuyu_ledger::LedgerOptions {
         shuyu_ledger::LedgerOptions { high_water: self.high_water.as_ref().map(|path| dir.join(path)) }
     }
+}
+
+/// A place where the ledger's checkpoints are anchored: `[[anchors]]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Anchor {
+    /// A name for people: 1 to 64 letters, digits and hyphens, no two alike.
+    pub name: String,
+    /// The DID of a node whose ledger states our checkpoints (`ledger.take-anchors` there); this or `url`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// Where checkpoints are posted, https; this or `node`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// File with a bearer token for `url`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<PathBuf>,
+    /// How often, in seconds, at least 1; an hour if it is not set. Only a log that has grown is anchored.
+    #[serde(default = "hour")]
+    pub every_s: u32,
+}
+
+fn hour() -> u32 {
+    3600
 }
 
 /// Following other ledgers: `[audit]`, for the role `regulator`.
@@ -474,6 +504,16 @@ impl Config {
             return bad("limits.credentials-ttl-s", "must be 1 to 300");
         }
         self.witness.keys()?;
+        let is_word =
+            |name: &str| (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        for (at, anchor) in self.anchors.iter().enumerate() {
+            if !is_word(&anchor.name) || self.anchors.iter().take(at).any(|known| known.name == anchor.name) {
+                return bad("anchors", "names are 1 to 64 letters, digits and hyphens, no two alike");
+            }
+            if anchor.every_s == 0 {
+                return bad("anchors", "every-s must be at least 1");
+            }
+        }
         if !(1..=3600).contains(&self.audit.every_s) {
             return bad("audit.every-s", "must be 1 to 3600");
         }

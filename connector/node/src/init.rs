@@ -153,6 +153,7 @@ fn config(options: &InitOptions) -> Result<Config, InitError> {
         ledger: LedgerOptions::default(),
         witness: WitnessOptions::default(),
         audit: AuditOptions::default(),
+        anchors: Vec::new(),
         buckets: Vec::new(),
         limits: Limits::default(),
         space: None,

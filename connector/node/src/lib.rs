@@ -12,6 +12,7 @@ pub mod key_ring;
 
 mod access;
 mod agreements;
+mod anchor;
 mod api_keys;
 mod audit;
 mod catalogue;

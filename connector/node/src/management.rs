@@ -27,6 +27,7 @@ use shuyu_data_plane::Engine;
 use shuyu_ledger::Ledger;
 use tokio_util::sync::CancellationToken;
 
+use crate::anchor::Anchoring;
 use crate::api_keys::ApiKeys;
 use crate::audit::{Auditor, Follower};
 use crate::config::Config;
@@ -66,6 +67,8 @@ pub struct Parts {
     pub claims: Arc<claims::Desk>,
     /// What other nodes' ledgers promised us.
     pub promises: Promises,
+    /// Where our ledger is anchored.
+    pub anchoring: Arc<Anchoring>,
     /// Follows ledgers without end.
     pub follower: Arc<Follower>,
     /// The witness, where the node is one.
@@ -105,7 +108,7 @@ pub fn router(parts: Parts) -> Router {
         .merge(shelf::router(shelf))
         .merge(exchange::router(parts.desk))
         .merge(claims::router(parts.claims))
-        .merge(ledger::router(parts.ledger, parts.keeper, parts.promises))
+        .merge(ledger::router(parts.ledger, parts.keeper, parts.promises, parts.anchoring))
         .merge(audit::router(parts.auditor, parts.follower))
         .merge(witness::router(parts.witness.map(|desk| (desk, public_url))));
     let routes = routes.layer(middleware::from_fn(crate::whole::carried_through));

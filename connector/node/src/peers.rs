@@ -313,7 +313,11 @@ impl Peers {
         read.await.map_err(|source| PeerError::NoAnswer { url: url.to_owned(), source })
     }
 
-    fn token(&self, to: &Did) -> Result<String, PeerError> {
+    /// A self-issued token for this peer.
+    ///
+    /// # Errors
+    /// [`PeerError::Unsuitable`] if it cannot be addressed.
+    pub fn token(&self, to: &Did) -> Result<String, PeerError> {
         self.identity.token(to, clock::now()).map_err(|error| unaddressable(to, &error))
     }
 

@@ -23,6 +23,7 @@ use tonic::transport::{Identity as TlsIdentity, ServerTlsConfig};
 
 use crate::access::AccessTokens;
 use crate::agreements::Agreements;
+use crate::anchor::{AnchorDesk, Anchoring, router as anchor_router};
 use crate::api_keys::ApiKeys;
 use crate::audit::{Auditor, Follower};
 use crate::catalogue::Catalogue;
@@ -150,6 +151,7 @@ struct Node {
     twin: TwinBinder,
     cosigning: Cosigning,
     follower: Arc<Follower>,
+    anchoring: Arc<Anchoring>,
     keeper: Arc<Keeper>,
     tls: Option<RustlsConfig>,
     tls_pem: Option<TlsPem>,
@@ -289,6 +291,17 @@ impl Node {
                     .layer(middleware::from_fn(whole::read)),
             )
             .merge(data.layer(tower::limit::GlobalConcurrencyLimitLayer::new(config.limits.max_requests)));
+        let anchoring = Anchoring::new(
+            dir,
+            &config.anchors,
+            (Arc::clone(&ledger), tools.evidence.clone(), Arc::clone(&peers), store.clone(), identity.did.clone()),
+        )?;
+        let public = if config.ledger.take_anchors {
+            let (ledger, peers) = (Arc::clone(&ledger), Arc::clone(&peers));
+            public.merge(anchor_router(AnchorDesk::new(doorkeeper.clone(), tools.evidence.clone(), ledger, peers)))
+        } else {
+            public
+        };
         let public = match &witness {
             Some(witness) => public.merge(witness_router(Arc::clone(witness))),
             None => public,
@@ -317,6 +330,7 @@ impl Node {
             auditor,
             follower: Arc::clone(&follower),
             promises: tools.promises.clone(),
+            anchoring: Arc::clone(&anchoring),
             keeper: Arc::clone(&keeper),
             witness,
             engine: Arc::clone(&engine),
@@ -360,6 +374,7 @@ impl Node {
             twin,
             cosigning,
             follower,
+            anchoring,
             tls,
             tls_pem,
             keeper,
@@ -390,6 +405,7 @@ impl Node {
         let (keeper, stopping) = (self.keeper, stop.clone());
         let keeping = async move { keeper.keep_up(stopping).await };
         let housekeeping = tokio::spawn(async move { tokio::join!(housekeeping, twin, cosigning, keeping) });
+        self.tools.tasks.spawn(self.anchoring.run(stop.clone()));
         if self.config.has(Role::Regulator) {
             self.tools.tasks.spawn(self.follower.run(stop.clone()));
         }

@@ -85,6 +85,8 @@ pub enum Table {
     DataPlanes,
     /// What foreign data planes were told about our transfers, by transfer id.
     Leads,
+    /// Checkpoints of our ledger that were anchored elsewhere, with the receipts, by anchor and time.
+    Anchors,
     /// What other nodes' ledgers promised us, by process and time.
     Promises,
     /// What does not fit in the followed ledgers, by number.
@@ -100,7 +102,7 @@ pub enum Table {
 }
 
 impl Table {
-    const ALL: [Self; 40] = [
+    const ALL: [Self; 41] = [
         Self::Assets,
         Self::Policies,
         Self::Offers,
@@ -135,6 +137,7 @@ impl Table {
         Self::Flows,
         Self::DataPlanes,
         Self::Leads,
+        Self::Anchors,
         Self::Promises,
         Self::Alarms,
         Self::AlarmsRaised,
@@ -180,6 +183,7 @@ impl Table {
             Self::Flows => "flows.v1",
             Self::DataPlanes => "data-planes.v1",
             Self::Leads => "leads.v1",
+            Self::Anchors => "anchors.v1",
             Self::Promises => "promises.v1",
             Self::Alarms => "alarms.v1",
             Self::AlarmsRaised => "alarms-raised.v1",

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use shuyu_ledger::{Ledger, ReadError};
 
+use crate::anchor::Anchoring;
 use crate::keeper::{Keeper, Target};
 use crate::management::{Body, chain};
 use crate::problem::Problem;
@@ -20,7 +21,8 @@ use crate::promises::Promises;
 const MAX_ENTRIES: u64 = 1000;
 
 /// Routes under `/v1`.
-pub fn router(ledger: Arc<Ledger>, keeper: Arc<Keeper>, promises: Promises) -> Router {
+pub fn router(ledger: Arc<Ledger>, keeper: Arc<Keeper>, promises: Promises, anchoring: Arc<Anchoring>) -> Router {
+    let anchored = Router::new().route("/ledger/anchors", get(list_anchors).post(anchor_now)).with_state(anchoring);
     let promised = Router::new().route("/ledger/promises", get(list_promises)).with_state(promises);
     let kept = Router::new()
         .route("/ledger/receipt/{index}", get(receipt))
@@ -35,6 +37,24 @@ pub fn router(ledger: Arc<Ledger>, keeper: Arc<Keeper>, promises: Promises) -> R
         .with_state(ledger)
         .merge(kept)
         .merge(promised)
+        .merge(anchored)
+}
+
+#[derive(Deserialize)]
+struct After {
+    after: Option<String>,
+}
+
+/// Where our checkpoints were anchored.
+async fn list_anchors(
+    State(anchoring): State<Arc<Anchoring>>,
+    Query(from): Query<After>,
+) -> Result<Json<Value>, Problem> {
+    Ok(Json(anchoring.list(from.after.as_deref())?))
+}
+
+async fn anchor_now(State(anchoring): State<Arc<Anchoring>>) -> Result<Json<Value>, Problem> {
+    Ok(Json(json!({ "anchored": anchoring.anchor_all().await? })))
 }
 
 #[derive(Deserialize)]

@@ -261,8 +261,11 @@ impl Cosigning {
     }
 }
 
-/// Heads stated in the ledger stand beside it under the hex of their SHA-256, for whoever dates entries by them.
-fn keep_head(log: &Served, event: &Digest, bytes: &[u8]) -> std::io::Result<()> {
+/// Keeps a head that the ledger states beside it, under the hex of its SHA-256, for whoever dates entries by it.
+///
+/// # Errors
+/// When the disk does not take it.
+pub(crate) fn keep_head(log: &Served, event: &Digest, bytes: &[u8]) -> std::io::Result<()> {
     let dir = log.path().join("heads");
     std::fs::create_dir_all(&dir)?;
     let name = event.to_string();

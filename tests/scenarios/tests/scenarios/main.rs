@@ -13,6 +13,7 @@ mod crash;
 mod credentials;
 mod events;
 mod exchange;
+mod follow;
 mod hostile;
 mod management;
 mod operator;

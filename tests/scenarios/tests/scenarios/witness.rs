@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 const KIND: HashKind = HashKind::Sha256;
 
 /// Appends lines to a node's configuration; keys of the top level must come first, so tables go to the end.
-fn configure(node: &Node, table: &str, line: &str) {
+pub fn configure(node: &Node, table: &str, line: &str) {
     let file = node.dir.join("shuyu.toml");
     let made = std::fs::read_to_string(&file).expect("a node has a configuration");
     let head = format!("[{table}]\n");
@@ -43,7 +43,7 @@ async fn cosigns(witness: &Node, vkey: &str) {
 }
 
 /// The policy line of a witness.
-async fn line(witness: &Node, name: &str) -> String {
+pub async fn line(witness: &Node, name: &str) -> String {
     let shown = witness.get("witness").await.expect_ok();
     shown["policy_line"].as_str().expect("it has one").replace("NAME", name)
 }
@@ -54,7 +54,7 @@ async fn use_policy(node: &Node, policy: &str) {
     node.restart().await;
 }
 
-async fn public(node: &Node, path: &str) -> Option<String> {
+pub async fn public(node: &Node, path: &str) -> Option<String> {
     let answer = Answer::of(shuyu_scenarios::node::http().get(format!("{}{path}", node.public))).await;
     answer.is_ok().then_some(answer.text)
 }
@@ -124,12 +124,12 @@ async fn a_ledger_is_cosigned_by_its_quorum_whatever_single_witnesses_do() {
     .await;
     let digest = stated["event"].as_str().expect("a digest").rsplit(':').next().expect("a name").to_owned();
     let head = public(&pair.holder, &format!("/ledger/heads/{digest}")).await.expect("it is served");
-    assert_eq!(hex(&Sha256::digest(head.as_bytes())), digest);
+    assert_eq!(hex_of(&head), digest);
     assert_eq!(policy.is_met(&Note::parse(head.as_bytes()).expect("a note")), Ok(true));
 
     // The witness serves what it cosigned to monitors.
     let origin = vkey.split('+').next().expect("a name");
-    let shown = public(&one, &format!("/witness/{}/checkpoint", hex(&Sha256::digest(origin.as_bytes())))).await;
+    let shown = public(&one, &format!("/witness/{}/checkpoint", hex_of(origin))).await;
     assert!(shown.expect("it is served").starts_with(origin));
 
     // One more down, and the quorum is not met; it is as soon as the witness is back, with nothing lost.
@@ -146,6 +146,11 @@ async fn a_ledger_is_cosigned_by_its_quorum_whatever_single_witnesses_do() {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The hex of a text's SHA-256.
+pub fn hex_of(text: &str) -> String {
+    hex(&Sha256::digest(text.as_bytes()))
 }
 
 /// A log of our own, of any number of histories.
