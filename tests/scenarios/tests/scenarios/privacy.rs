@@ -435,8 +435,11 @@ async fn a_private_log_is_read_by_regulators_and_by_the_parties_of_an_entry() {
     // An entry that names the stranger is for it; its proof holds.
     let opened = rogue.request(&pair.holder, "weather", "open").await.expect(201);
     assert!(opened["providerPid"].is_string());
-    let (index, statement) = last(&pair.holder, "negotiation.agree", "sent").await;
-    assert_eq!(statement["with"], rogue.did.as_str());
+    let index = shuyu_scenarios::eventually("the stranger was answered", || async {
+        let (index, statement) = last(&pair.holder, "negotiation.agree", "sent").await;
+        (statement["with"] == rogue.did.as_str()).then_some(index)
+    })
+    .await;
     let own = ask(format!("{root}/entry/{index}"), token()).await.expect_ok();
     let proof: shuyu_tlog::InclusionProof = text(&own["proof"]).parse().expect("a proof");
     let vkey: shuyu_tlog::Vkey = ask(format!("{root}/vkey"), None).await.text.trim().parse().expect("a key");

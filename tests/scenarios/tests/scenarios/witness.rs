@@ -16,16 +16,27 @@ use tokio::net::TcpListener;
 
 const KIND: HashKind = HashKind::Sha256;
 
-/// Appends lines to a node's configuration; keys of the top level must come first, so tables go to the end.
-pub fn configure(node: &Node, table: &str, line: &str) {
+/// Sets keys of a table in a node's configuration, in place of what stands there.
+pub fn configure(node: &Node, table: &str, lines: &str) {
     let file = node.dir.join("shuyu.toml");
     let made = std::fs::read_to_string(&file).expect("a node has a configuration");
-    let head = format!("[{table}]\n");
-    let changed = if made.contains(&head) {
-        made.replace(&head, &format!("{head}{line}\n"))
-    } else {
-        format!("{made}\n{head}{line}\n")
-    };
+    let key = |line: &str| line.split('=').next().unwrap_or_default().trim().to_owned();
+    let set: Vec<String> = lines.lines().map(key).collect();
+    let head = format!("[{table}]");
+    let mut changed = String::new();
+    let mut is_inside = false;
+    for line in made.lines() {
+        if line.starts_with('[') {
+            is_inside = line == head;
+        }
+        if !is_inside || !set.contains(&key(line)) {
+            changed += &format!("{line}\n");
+        }
+        if line == head {
+            changed += &format!("{lines}\n");
+        }
+    }
+    assert!(changed.contains(&head), "{made}");
     std::fs::write(&file, changed).expect("it can be changed");
 }
 
