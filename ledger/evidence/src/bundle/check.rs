@@ -26,11 +26,12 @@ pub(super) use log::{served_entries, served_hashes};
 pub(super) fn audit(bundle: &Bundle) -> Result<Audit, VerifyBundleError> {
     let mut seen: BTreeSet<&Did> = BTreeSet::new();
     let mut checked = Vec::new();
+    let notes = times::notes(bundle);
     for node in &bundle.nodes {
         if !seen.insert(&node.did) {
             return Err(VerifyBundleError::Twice { did: node.did.clone() });
         }
-        checked.push((node, node::check(node, bundle)?));
+        checked.push((node, node::check(node, bundle, &notes)?));
     }
     let mut convictions = Vec::new();
     let mut pairs = Vec::new();
@@ -40,7 +41,7 @@ pub(super) fn audit(bundle: &Bundle) -> Result<Audit, VerifyBundleError> {
             pairs.extend(compare_pair((node, one), (peer, other), &mut convictions));
         }
     }
-    omitted::check(bundle, &checked, &mut convictions);
+    omitted::check(&checked, &mut convictions);
     witness::check(bundle, &checked, &mut convictions);
     let nodes = checked.into_iter().map(|(node, one)| summary(node, one)).collect();
     let verdict = if convictions.is_empty() { Verdict::Holds } else { Verdict::DoesNotHold(convictions) };

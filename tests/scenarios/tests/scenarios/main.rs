@@ -6,6 +6,7 @@
     reason = "a failure of a helper is the failure of its test"
 )]
 
+mod attacks;
 mod bad_claims;
 mod claims;
 mod contracts;

@@ -68,17 +68,19 @@ pub(super) fn rollbacks(judge: &mut Judge<'_>) {
 
 /// Heads that a larger signed head contradicts.
 pub(super) fn inconsistencies(judge: &mut Judge<'_>) {
-    let mut found: Vec<(String, Vec<Part>)> = Vec::new();
+    let mut by_size: BTreeMap<u64, Vec<&super::book::Seen>> = BTreeMap::new();
+    for seen in &judge.book.heads {
+        by_size.entry(seen.head.size).or_default().push(seen);
+    }
+    let mut found: BTreeMap<String, Vec<Part>> = BTreeMap::new();
     for fact in &judge.facts {
-        let other = |seen: &&super::book::Seen| seen.head.size == fact.size && seen.head.root != fact.root;
-        let Some(seen) = judge.book.heads.iter().find(other) else { continue };
+        let same_size = by_size.get(&fact.size).into_iter().flatten();
+        let Some(seen) = same_size.copied().find(|seen| seen.head.root != fact.root) else { continue };
         let detail = format!(
             "signed size {} has root `{}`, but the tree signed at size {} has `{}` there",
             fact.size, seen.head.root, fact.of.size, fact.root
         );
-        if !found.iter().any(|(known, _)| *known == detail) {
-            found.push((detail, vec![fact.part.clone(), Part::Head(seen.note.clone())]));
-        }
+        found.entry(detail).or_insert_with(|| vec![fact.part.clone(), Part::Head(seen.note.clone())]);
     }
     found.into_iter().for_each(|(detail, proof)| judge.signed(ConvictionKind::Inconsistent, detail, proof));
 }

@@ -11,6 +11,7 @@ use shuyu_tlog::{Checkpoint, InclusionProof, SignedCheckpoint, Tile, VerifyProof
 use super::super::{Accused, Basis, Bundle, Conviction, ConvictionKind, NodeEvidence, Part, VerifyBundleError};
 use super::book::{Book, Proven};
 use super::heads::Fact;
+use super::times::{Bound, Notes};
 use super::{heads, keys, promises, signed, times};
 use crate::entry;
 use crate::statement::Statement;
@@ -29,9 +30,11 @@ pub(super) struct Checked {
     pub book: Book,
     /// What heads say about smaller trees.
     pub facts: Vec<Fact>,
+    /// The cosigned heads that the log states.
+    pub bounds: Vec<Bound>,
 }
 
-pub(super) fn check(node: &NodeEvidence, bundle: &Bundle) -> Result<Checked, VerifyBundleError> {
+pub(super) fn check(node: &NodeEvidence, bundle: &Bundle, notes: &Notes<'_>) -> Result<Checked, VerifyBundleError> {
     check_keys(node)?;
     let policy = bundle.policy.as_ref();
     let mut judge = Judge { node, policy, convictions: Vec::new(), book: Book::default(), facts: Vec::new() };
@@ -53,13 +56,13 @@ pub(super) fn check(node: &NodeEvidence, bundle: &Bundle) -> Result<Checked, Ver
     judge.book.finish();
     let entry_count = judge.book.proven.len() as u64;
     let (statements, places) = judge.statements();
-    times::check(&mut judge, bundle, &statements, &places);
+    let bounds = times::check(&mut judge, notes, &statements, &places);
     keys::check(&mut judge, &statements, &places);
     promises::check(&mut judge)?;
     let seen_at = head.as_ref().map_or(UnixMillis(i64::MIN), |(_, at)| *at);
     let head = head.map(|(head, _)| head);
     let Judge { convictions, book, facts, .. } = judge;
-    Ok(Checked { convictions, head, statements, places, entry_count, is_whole, seen_at, book, facts })
+    Ok(Checked { convictions, head, statements, places, entry_count, is_whole, seen_at, book, facts, bounds })
 }
 
 /// The log's key must be a key of the node, by a document that is the node's.
@@ -140,7 +143,8 @@ impl Judge<'_> {
 
     /// Heads that came by other ways count if the log signed them; what it did not sign says nothing about it.
     fn loose(&mut self, notes: &[Vec<u8>]) {
-        for note in notes {
+        let origin = format!("{}\n", self.node.vkey.name());
+        for note in notes.iter().filter(|note| note.starts_with(origin.as_bytes())) {
             if let Ok(signed) = SignedCheckpoint::open(note, &self.node.vkey) {
                 let head = signed.checkpoint().clone();
                 self.book.add_head(head, note, (UnixMillis(i64::MIN), None), self.policy);

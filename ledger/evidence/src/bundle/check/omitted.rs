@@ -8,10 +8,9 @@ use shuyu_base::{Did, Digest, json};
 use shuyu_credentials::jws;
 
 use super::super::{
-    ABSENCE_TOLERANCE_S, Accused, Basis, Bundle, Conviction, ConvictionKind, NodeEvidence, OUTBOX_TOLERANCE_S, Part,
+    ABSENCE_TOLERANCE_S, Accused, Basis, Conviction, ConvictionKind, NodeEvidence, OUTBOX_TOLERANCE_S, Part,
 };
 use super::node::Checked;
-use super::times;
 use crate::statement::Act;
 
 /// The `typ` of a receipt.
@@ -26,7 +25,7 @@ struct Use {
     to: Did,
 }
 
-pub(super) fn check(bundle: &Bundle, checked: &[(&NodeEvidence, Checked)], convictions: &mut Vec<Conviction>) {
+pub(super) fn check(checked: &[(&NodeEvidence, Checked)], convictions: &mut Vec<Conviction>) {
     for (node, has) in checked.iter().filter(|(_, has)| has.is_whole) {
         for (at, compact) in node.receipts.iter().enumerate() {
             let Some(receipt) = open(node, compact) else { continue };
@@ -39,7 +38,7 @@ pub(super) fn check(bundle: &Bundle, checked: &[(&NodeEvidence, Checked)], convi
             let Some((other, theirs)) = checked.iter().find(|(other, _)| other.did == receipt.to) else { continue };
             let place = known(Act::Receipt, &theirs.statements).and_then(|found| theirs.places.get(found));
             let Some((by, seen)) = place.and_then(|(index, _)| theirs.book.earliest(*index)) else { continue };
-            let Some((until, mut proof)) = went_on(bundle, has, by) else { continue };
+            let Some((until, mut proof)) = went_on(has, by) else { continue };
             let index = place.map_or(0, |(index, _)| *index);
             let detail = format!(
                 "it signed a receipt of the use `{}`, which existed by {by}; its log went on until {until} without it",
@@ -55,10 +54,9 @@ pub(super) fn check(bundle: &Bundle, checked: &[(&NodeEvidence, Checked)], convi
 }
 
 /// A time after `by` at which the whole log is known to have gone on, and the note that shows it.
-fn went_on(bundle: &Bundle, has: &Checked, by: u64) -> Option<(u64, Vec<Part>)> {
-    let bounds = times::bounds(bundle, &has.statements, &has.places);
-    if let Some(last) = bounds.last().filter(|last| by.saturating_add(OUTBOX_TOLERANCE_S) < last.time_s) {
-        return Some((last.time_s, vec![Part::Head(last.note.to_vec())]));
+fn went_on(has: &Checked, by: u64) -> Option<(u64, Vec<Part>)> {
+    if let Some(last) = has.bounds.last().filter(|last| by.saturating_add(OUTBOX_TOLERANCE_S) < last.time_s) {
+        return Some((last.time_s, vec![Part::Head(last.note.clone())]));
     }
     let size = has.head.as_ref()?.size;
     let (until, seen) = has.book.absent_until(size)?;

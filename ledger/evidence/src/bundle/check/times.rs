@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use shuyu_base::Digest;
 use shuyu_base::keys::PublicKey;
-use shuyu_base::{Digest, HashKind};
 
 use super::super::{
     ABSENCE_TOLERANCE_S, Bundle, CLOCK_TOLERANCE_S, ConvictionKind, HEAD_KINDS, OUTBOX_TOLERANCE_S, Part,
@@ -15,40 +15,46 @@ use crate::statement::{Act, Statement};
 /// How many entries of one log are named for one kind.
 const MAX_NAMED: usize = 16;
 
-/// A note that did not exist before a time, taken up by the entry at `index`.
-#[derive(Clone, Copy)]
-pub(super) struct Bound<'a> {
+/// The notes that entries may state, by their SHA-256, with the time before which they did not exist.
+pub(super) type Notes<'a> = BTreeMap<Digest, (&'a [u8], u64)>;
+
+/// The loose notes of a bundle that a quorum dates.
+pub(super) fn notes(bundle: &Bundle) -> Notes<'_> {
+    let dated = |note: &'_ Vec<u8>| book::times(bundle.policy.as_ref(), note).1;
+    bundle.heads.iter().filter_map(|note| Some((Digest::sha256(note), (note.as_slice(), dated(note)?)))).collect()
+}
+
+/// A note that did not exist before a time, stated by the entry at `index`.
+pub(super) struct Bound {
     /// Seconds since 1970.
     pub time_s: u64,
     pub index: u64,
-    pub note: &'a [u8],
+    pub note: Vec<u8>,
 }
 
 /// The heads that a log states, in its order, each later than those before.
-pub(super) fn bounds<'a>(bundle: &'a Bundle, statements: &[Statement], places: &[(u64, PublicKey)]) -> Vec<Bound<'a>> {
-    let mut notes: BTreeMap<Digest, &[u8]> = BTreeMap::new();
-    notes.extend(bundle.heads.iter().map(|note| (Digest::new(HashKind::Sha256, sha256(note)), note.as_slice())));
-    let mut found: Vec<Bound<'_>> = Vec::new();
+fn bounds(notes: &Notes<'_>, statements: &[Statement], places: &[(u64, PublicKey)]) -> Vec<Bound> {
+    let mut found: Vec<Bound> = Vec::new();
     for (statement, (index, _)) in statements.iter().zip(places) {
         if !HEAD_KINDS.contains(&statement.kind.as_str()) || statement.act != Act::Observed {
             continue;
         }
-        let Some(note) = notes.get(&statement.event) else { continue };
-        let (_, Some(time_s)) = book::times(bundle.policy.as_ref(), note) else { continue };
-        if found.last().is_none_or(|last| last.time_s < time_s) {
-            found.push(Bound { time_s, index: *index, note });
+        let Some((note, time_s)) = notes.get(&statement.event) else { continue };
+        if found.last().is_none_or(|last| last.time_s < *time_s) {
+            found.push(Bound { time_s: *time_s, index: *index, note: note.to_vec() });
         }
     }
     found
 }
 
-fn sha256(bytes: &[u8]) -> [u8; 32] {
-    *Digest::sha256(bytes).bytes()
-}
-
-/// Finds entries that are back-dated or pre-made.
-pub(super) fn check(judge: &mut Judge<'_>, bundle: &Bundle, statements: &[Statement], places: &[(u64, PublicKey)]) {
-    let bounds = bounds(bundle, statements, places);
+/// Finds entries that are back-dated or pre-made; returns the heads that the log states.
+pub(super) fn check(
+    judge: &mut Judge<'_>,
+    notes: &Notes<'_>,
+    statements: &[Statement],
+    places: &[(u64, PublicKey)],
+) -> Vec<Bound> {
+    let bounds = bounds(notes, statements, places);
     let mut found: Vec<(ConvictionKind, String, Vec<Part>)> = Vec::new();
     for (statement, (index, _)) in statements.iter().zip(places) {
         let claimed_s = u64::try_from(statement.at.unix_seconds()).unwrap_or(0);
@@ -66,6 +72,7 @@ pub(super) fn check(judge: &mut Judge<'_>, bundle: &Bundle, statements: &[Statem
             judge.cosigned(kind, detail, proof);
         }
     }
+    bounds
 }
 
 /// The entry stands behind a head that is newer than the time it claims.
@@ -73,7 +80,7 @@ fn behind_head(
     judge: &Judge<'_>,
     index: u64,
     claimed_s: u64,
-    bound: &Bound<'_>,
+    bound: &Bound,
 ) -> Option<(ConvictionKind, String, Vec<Part>)> {
     if bound.time_s <= claimed_s.saturating_add(OUTBOX_TOLERANCE_S) {
         return None;
@@ -83,7 +90,7 @@ fn behind_head(
         bound.index, bound.time_s
     );
     let own = |index| judge.book.part(&judge.node.did, index);
-    Some((ConvictionKind::BackDated, detail, vec![own(bound.index), own(index), Part::Head(bound.note.to_vec())]))
+    Some((ConvictionKind::BackDated, detail, vec![own(bound.index), own(index), Part::Head(bound.note.clone())]))
 }
 
 /// A head without the entry was the newest that the quorum knew, long after the time it claims.

@@ -53,25 +53,40 @@ fn lines<'a>(witness: &PolicyWitness, bytes: &'a [u8], note: &Note, head: &Check
 
 /// One size with two roots, or a smaller tree later than a larger one.
 fn of_pairs(signed: &[Cosigned<'_>]) -> Option<(String, Vec<Part>)> {
-    for (at, one) in signed.iter().enumerate() {
-        for other in signed.iter().skip(at + 1).filter(|other| other.head.origin == one.head.origin) {
-            let (small, large) = if one.head.size <= other.head.size { (one, other) } else { (other, one) };
-            let detail = if small.head.size == large.head.size {
-                if small.head.root == large.head.root {
-                    continue;
-                }
-                let (one, two) = (small.head.root, large.head.root);
-                format!("cosigned size {} of `{}` with roots `{one}` and `{two}`", small.head.size, small.head.origin)
-            } else if large.time_s.saturating_add(CLOCK_TOLERANCE_S) < small.time_s {
-                format!(
-                    "cosigned size {} of `{}` at {} as the newest, and size {} at {} before",
-                    small.head.size, small.head.origin, small.time_s, large.head.size, large.time_s
-                )
-            } else {
-                continue;
-            };
-            return Some((detail, [small, large].map(|one| Part::Head(one.note.to_vec())).to_vec()));
+    let mut logs: BTreeMap<&str, Vec<&Cosigned<'_>>> = BTreeMap::new();
+    for one in signed {
+        logs.entry(&one.head.origin).or_default().push(one);
+    }
+    logs.into_values().find_map(|mut of_log| {
+        of_log.sort_by_key(|one| (one.head.size, one.head.root));
+        two_roots(&of_log).or_else(|| set_back(&of_log))
+    })
+}
+
+/// Takes cosignatures of one log by size.
+fn two_roots(of_log: &[&Cosigned<'_>]) -> Option<(String, Vec<Part>)> {
+    let pairs = of_log.iter().zip(of_log.iter().skip(1));
+    let (one, two) = { pairs }.find(|(a, b)| a.head.size == b.head.size && a.head.root != b.head.root)?;
+    let (size, origin) = (one.head.size, &one.head.origin);
+    let detail = format!("cosigned size {size} of `{origin}` with roots `{}` and `{}`", one.head.root, two.head.root);
+    Some((detail, [one, two].map(|one| Part::Head(one.note.to_vec())).to_vec()))
+}
+
+/// Takes cosignatures of one log by size.
+fn set_back(of_log: &[&Cosigned<'_>]) -> Option<(String, Vec<Part>)> {
+    // The larger head that was cosigned first.
+    let mut first: Option<&Cosigned<'_>> = None;
+    for of_size in of_log.chunk_by(|a, b| a.head.size == b.head.size).rev() {
+        let late = of_size.iter().max_by_key(|one| one.time_s)?;
+        if let Some(large) = first.filter(|large| large.time_s.saturating_add(CLOCK_TOLERANCE_S) < late.time_s) {
+            let detail = format!(
+                "cosigned size {} of `{}` at {} as the newest, and size {} at {} before",
+                late.head.size, late.head.origin, late.time_s, large.head.size, large.time_s
+            );
+            return Some((detail, [late, large].map(|one| Part::Head(one.note.to_vec())).to_vec()));
         }
+        let early = of_size.iter().min_by_key(|one| one.time_s).copied();
+        first = first.into_iter().chain(early).min_by_key(|one| one.time_s);
     }
     None
 }
