@@ -104,7 +104,10 @@ fn of_prefixes(signed: &[Cosigned<'_>], checked: &[(&NodeEvidence, Checked)]) ->
                 "cosigned sizes {} and {} of `{}`, which are not of one history",
                 fact.size, fact.of.size, fact.of.origin
             );
-            let heads = [small, large].map(|one| Part::Head(one.note.to_vec()));
+            // The prefix brings its own head, with the cosignature or without.
+            let brings = matches!(&fact.part, Part::Prefix { head, .. } if head == large.note);
+            let heads = [Some(small), Some(large).filter(|_| !brings)].into_iter().flatten();
+            let heads = heads.map(|one| Part::Head(one.note.to_vec()));
             return Some((detail, [fact.part.clone()].into_iter().chain(heads).collect()));
         }
     }
