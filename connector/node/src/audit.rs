@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use shuyu_base::{Did, Digest};
 use shuyu_credentials::DidDocument;
 use shuyu_resolver::DidResolver;
-use shuyu_tlog::{SignedCheckpoint, TilePath, Vkey, tiles_of};
+use shuyu_tlog::{Checkpoint, Note, SignedCheckpoint, TilePath, Vkey, tiles_of};
 
 use crate::clock;
 use crate::locks::KeyedLocks;
@@ -48,6 +48,22 @@ struct FollowedRow {
 struct ObservedRow {
     at: i64,
     checkpoint: String,
+}
+
+impl FollowedRow {
+    /// Remembers a checkpoint at this place in their order.
+    fn remember(&mut self, place: usize, checkpoint: String) {
+        self.observed.insert(place.min(self.observed.len()), ObservedRow { at: clock::now().0, checkpoint });
+        if MAX_OBSERVED < self.observed.len() {
+            self.observed.remove(0);
+        }
+    }
+}
+
+/// The size that a signed checkpoint states, if it can be read.
+fn size_of(checkpoint: &str) -> Option<u64> {
+    let note = Note::parse(checkpoint.as_bytes()).ok()?;
+    Some(note.text().parse::<Checkpoint>().ok()?.size)
 }
 
 /// Follows ledgers; one a node.
@@ -172,7 +188,12 @@ impl Auditor {
         let checkpoint = self.text(&did, &format!("{root}/checkpoint"), MAX_CHECKPOINT_BYTES).await?;
         let vkey: Vkey = row.vkey.parse().map_err(|_| Problem::conflict("a stored row has no valid vkey"))?;
         let is_new = row.observed.last().is_none_or(|last| last.checkpoint != checkpoint);
-        let head = SignedCheckpoint::open(checkpoint.as_bytes(), &vkey).ok().map(|signed| signed.checkpoint().size);
+        let opened = SignedCheckpoint::open(checkpoint.as_bytes(), &vkey);
+        // What is no checkpoint at all says nothing about the log, and would keep the rest from being judged.
+        if let Some(error) = opened.as_ref().err().filter(|error| error.is_unreadable()) {
+            return Err(Problem::peer(format!("`{did}` serves no checkpoint: {}", chain(error))));
+        }
+        let head = opened.ok().map(|signed| signed.checkpoint().size);
         if head.is_some_and(|size| MAX_MIRRORED_ENTRIES < size) {
             return Err(Problem::peer(format!(
                 "`{did}` claims more than {MAX_MIRRORED_ENTRIES} entries; they are not copied"
@@ -185,16 +206,19 @@ impl Auditor {
             self.copy_heads(&did, &root, row.size, size).await;
             row.size = size;
         }
-        // What else is known of the log: its newest cosigned head, and what it tried to have cosigned here.
+        // What else is known of the log: its newest cosigned head, and what it tried to have cosigned here. They came by
+        // other ways, so they stand where their size belongs: only checkpoints tell in which order it served them.
         let mut also = self.witness.as_ref().map(|desk| desk.refused(vkey.name())).transpose()?.unwrap_or_default();
         also.extend(self.text(&did, &format!("{root}/witnessed"), MAX_CHECKPOINT_BYTES).await);
         also.retain(|note| *note != checkpoint && row.observed.iter().all(|seen| seen.checkpoint != *note));
         // Checkpoints are remembered last: what they cover is on our disk by then.
-        for checkpoint in also.into_iter().chain(is_new.then_some(checkpoint)) {
-            if MAX_OBSERVED <= row.observed.len() {
-                row.observed.remove(0);
-            }
-            row.observed.push(ObservedRow { at: clock::now().0, checkpoint });
+        for note in also {
+            let Some(size) = size_of(&note) else { continue };
+            let larger = row.observed.iter().position(|seen| size_of(&seen.checkpoint) >= Some(size));
+            row.remember(larger.unwrap_or(row.observed.len()), note);
+        }
+        if is_new {
+            row.remember(row.observed.len(), checkpoint);
         }
         let size = row.size;
         let mut batch = Batch::default();

@@ -224,6 +224,24 @@ pub fn compare(a: Party<'_>, b: Party<'_>) -> Report {
     Report { processes: processes.collect() }
 }
 
+/// What a whole log shows against itself: in each process with another party, numbers that are not 1, 2, 3 ..., and events
+/// recorded twice. In the order of peers and processes.
+pub fn own_faults(party: Party<'_>) -> Vec<(String, Finding)> {
+    let mut peers: BTreeMap<&Did, Vec<Statement>> = BTreeMap::new();
+    for statement in party.statements.iter().filter(|one| one.with != *party.did) {
+        peers.entry(&statement.with).or_default().push(statement.clone());
+    }
+    let mut found = Vec::new();
+    for (peer, statements) in &peers {
+        let with_peer = Party { statements, ..party };
+        for (process, statements) in by_process(with_peer, peer) {
+            let faults = Account::of(with_peer, &statements).faults;
+            found.extend(faults.into_iter().map(|fault| (process.to_owned(), fault)));
+        }
+    }
+    found
+}
+
 fn by_process<'a>(party: Party<'a>, with: &Did) -> BTreeMap<&'a str, Vec<&'a Statement>> {
     let mut found: BTreeMap<&str, Vec<&Statement>> = BTreeMap::new();
     for statement in party.statements.iter().filter(|one| one.by == *party.did && one.with == *with) {

@@ -18,7 +18,7 @@ pub use bundle::{
     PairSummary, Part, Picked, Prefix, ReadBundleError, Verdict, VerifyBundleError,
 };
 pub use commitment::{CommitError, FIELDS, Field, Fields, Seed, Shown};
-pub use compare::{Difference, Finding, Party, ProcessReport, Report, compare};
+pub use compare::{Difference, Finding, Party, ProcessReport, Report, compare, own_faults};
 pub use disclosure::{Disclosed, Disclosure, ReadDisclosureError, VerifyDisclosureError};
 pub use entry::{ENTRY_TYPE, MAX_ENTRY_BYTES, OpenError, SignError, open, peek, sign};
 pub use statement::{Act, ParseStatementError, Statement, WITNESSED_HEAD};

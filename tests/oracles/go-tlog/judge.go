@@ -2,7 +2,7 @@ package main
 
 // A second judgement over audit bundles, written from the description in ledger/evidence/src/bundle.rs alone: proofs by
 // golang.org/x/mod/sumdb/tlog, signatures by crypto/ed25519 and crypto/ecdsa. The comparison of two parties' accounts
-// (disagreement, out-of-sequence) is not repeated here.
+// (disagreement) is not repeated here.
 
 import (
 	"crypto/sha256"
@@ -151,7 +151,7 @@ func (j *judgement) node(file *nodeFile) (*judgedNode, error) {
 	}
 	n := &judgedNode{file: file, verifier: verifier, keys: keys, entries: map[int64]*judgedEntry{}, whole: -1}
 	for _, step := range []func(*judgedNode) error{
-		j.observed, j.picked, j.prefixes, j.heads, j.wholeLog, j.statements, j.times, j.keysLeft, j.promises,
+		j.observed, j.picked, j.prefixes, j.heads, j.wholeLog, j.statements, j.sequences, j.times, j.keysLeft, j.promises,
 	} {
 		if err := step(n); err != nil {
 			return nil, err

@@ -1,6 +1,6 @@
 package main
 
-// What needs more than one party: receipts against logs, and witnesses against themselves.
+// Sequences of processes, receipts against logs, and witnesses against themselves.
 
 import (
 	"encoding/json"
@@ -137,4 +137,85 @@ func (j *judgement) liesAboutPrefixes(all []cosignedHead) bool {
 		}
 	}
 	return false
+}
+
+// process is what a log says about one process with one other party.
+type process struct {
+	seen     map[string]bool // act and event
+	sent     map[int64]string
+	decided  map[int64]bool
+	messages int64
+	uses     int64
+}
+
+// sequences checks that a whole log numbers the messages and the uses of each process 1, 2, 3 ...
+func (j *judgement) sequences(n *judgedNode) error {
+	if n.whole < 0 {
+		return nil
+	}
+	all := map[[2]string]*process{}
+	for _, said := range n.statements {
+		seq, err := said.Seq.Int64()
+		if err != nil {
+			return err
+		}
+		if said.With == n.file.DID {
+			continue
+		}
+		name := [2]string{said.With, said.Process}
+		if all[name] == nil {
+			all[name] = &process{seen: map[string]bool{}, sent: map[int64]string{}, decided: map[int64]bool{}}
+		}
+		if kind := all[name].next(said, seq); kind != "" {
+			j.convict(kind, signed, n.file.DID)
+		}
+	}
+	return nil
+}
+
+// next takes a statement and says what it is convicted of, if anything.
+func (p *process) next(said judgedStatement, seq int64) string {
+	switch said.Act {
+	case "sent", "received", "withdrawn", "decided", "served", "receipt":
+	default:
+		return ""
+	}
+	mark := func(act string) string { return act + " " + said.Event }
+	if p.seen[mark(said.Act)] {
+		return "replayed"
+	}
+	p.seen[mark(said.Act)] = true
+	count := func(last *int64) bool {
+		due := *last + 1
+		if seq > *last {
+			*last = seq
+		}
+		return seq == due
+	}
+	good := true
+	switch said.Act {
+	case "sent":
+		good = count(&p.messages)
+		delete(p.seen, mark("withdrawn"))
+		p.sent[seq] = said.Event
+	case "received":
+		good = count(&p.messages)
+	case "withdrawn":
+		// It takes back the last message, which may then be sent again.
+		good = p.messages == seq && p.sent[seq] == said.Event
+		if good {
+			delete(p.sent, seq)
+			p.messages--
+		}
+		delete(p.seen, mark("sent"))
+	case "decided":
+		good = count(&p.uses)
+		p.decided[seq] = true
+	case "served":
+		good = p.decided[seq]
+	}
+	if !good {
+		return "out-of-sequence"
+	}
+	return ""
 }

@@ -236,6 +236,8 @@ impl Cosigning {
         if last.as_ref().is_none_or(is_own) {
             return Ok(());
         }
+        // What stands behind the statement must not be older than it: whatever was kept from the ledger goes first.
+        self.evidence.flush().await?;
         let did = &self.identity.did;
         let event = Digest::sha256(head.bytes());
         keep_head(self.ledger.served(), &event, head.bytes())

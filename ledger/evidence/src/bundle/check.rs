@@ -79,24 +79,15 @@ fn compare_pair(
     if report.processes.is_empty() {
         return None;
     }
-    for (process, finding) in report.faults() {
-        let detail = format!("process `{process}`: {finding}");
-        // Either account alone says little; both logs are the proof.
-        let proof = [&a_did, &b_did].map(|did| Part::Log(did.clone())).to_vec();
-        convictions.push(match finding {
-            Finding::Replayed { by, .. } => signed(ConvictionKind::Replayed, by, detail, proof),
-            Finding::OutOfSequence { by, .. } => signed(ConvictionKind::OutOfSequence, by, detail, proof),
-            Finding::Missing { .. }
-            | Finding::Extra { .. }
-            | Finding::Contradicting { .. }
-            | Finding::Pending { .. }
-            | Finding::UsageUnacknowledged { .. } => Conviction {
-                kind: ConvictionKind::Disagreement,
-                basis: Basis::PartiesDisagree,
-                who: [&a_did, &b_did].map(|did| Accused::Node(did.clone())).to_vec(),
-                detail,
-                proof,
-            },
+    // What one log shows against itself was found there.
+    for (process, finding) in report.faults().filter(|(_, finding)| finding.self_convicted().is_none()) {
+        convictions.push(Conviction {
+            kind: ConvictionKind::Disagreement,
+            basis: Basis::PartiesDisagree,
+            who: [&a_did, &b_did].map(|did| Accused::Node(did.clone())).to_vec(),
+            detail: format!("process `{process}`: {finding}"),
+            // Either account alone says little; both logs are the proof.
+            proof: [&a_did, &b_did].map(|did| Part::Log(did.clone())).to_vec(),
         });
     }
     Some(PairSummary { a: a_did, b: b_did, report, is_whole })

@@ -238,9 +238,9 @@ async fn what_one_party_never_logged() {
     let theirs = file(dir, "theirs", &cosign(theirs.text.as_bytes(), &witnesses(), now_s()));
     let receipt = file(dir, "receipt", receipt.as_bytes());
     convicts(&regulator, dir, &["--receipt", &receipt, "--head", &theirs], "omitted", COSIGNED).await;
+    // The gap in the numbers convicts by the log alone; the message itself is one word against another.
+    convicts(&regulator, dir, &[], "out-of-sequence", SIGNED).await;
     let whole = dir.join("whole.json").display().to_string();
     let judged = run(&["audit", "bundle", "verify", &whole]).await;
-    for found in ["out-of-sequence (signed-by-accused)", "disagreement (parties-disagree)"] {
-        assert!(judged.err.contains(found), "{found}: {}", judged.err);
-    }
+    assert!(judged.err.contains("disagreement (parties-disagree)"), "{}", judged.err);
 }

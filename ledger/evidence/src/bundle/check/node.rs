@@ -13,6 +13,7 @@ use super::book::{Book, Proven};
 use super::heads::Fact;
 use super::times::{Bound, Notes};
 use super::{heads, keys, promises, signed, times};
+use crate::compare::{Finding, Party, own_faults};
 use crate::entry;
 use crate::statement::Statement;
 
@@ -60,6 +61,9 @@ pub(super) fn check(node: &NodeEvidence, bundle: &Bundle, notes: &Notes<'_>) -> 
     keys::check(&mut judge, &statements, &places);
     promises::check(&mut judge)?;
     let seen_at = head.as_ref().map_or(UnixMillis(i64::MIN), |(_, at)| *at);
+    if is_whole {
+        judge.sequences(Party { did: &node.did, statements: &statements, seen_at });
+    }
     let head = head.map(|(head, _)| head);
     let Judge { convictions, book, facts, .. } = judge;
     Ok(Checked { convictions, head, statements, places, entry_count, is_whole, seen_at, book, facts, bounds })
@@ -190,6 +194,23 @@ impl Judge<'_> {
         let first = proven.picked.first().map_or(0, |(_, at)| *at);
         let proof = [first, place.1].map(|at| Part::Picked { did: did.clone(), at });
         self.signed(ConvictionKind::Altered, two_entries(index), proof.to_vec());
+    }
+
+    /// Numbers that are not 1, 2, 3 ... in a process, and events recorded twice; only the whole log shows that.
+    fn sequences(&mut self, account: Party<'_>) {
+        for (process, finding) in own_faults(account) {
+            let kind = match finding {
+                Finding::Replayed { .. } => ConvictionKind::Replayed,
+                Finding::OutOfSequence { .. }
+                | Finding::Missing { .. }
+                | Finding::Extra { .. }
+                | Finding::Contradicting { .. }
+                | Finding::Pending { .. }
+                | Finding::UsageUnacknowledged { .. } => ConvictionKind::OutOfSequence,
+            };
+            let part = Part::Log(self.did());
+            self.signed(kind, format!("process `{process}`: {finding}"), vec![part]);
+        }
     }
 
     /// Opens every proven entry; what is not a statement of the node itself convicts it, as does an act stated twice.
