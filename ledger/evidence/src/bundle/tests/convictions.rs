@@ -338,3 +338,49 @@ impl Node {
         self.promise(index, index, deadline_s)
     }
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    /// Whatever byte of a proof is changed, it convicts nobody whom it did not convict before.
+    #[test]
+    fn a_changed_byte_frames_nobody(which in 0_usize..4, at in any::<prop::sample::Index>(), bit in 0_u8..7) {
+        let bundle = small_proofs().swap_remove(which);
+        let accused = |bundle: &Bundle| -> Vec<(ConvictionKind, Vec<Accused>)> {
+            match bundle.verify().map(|audit| audit.verdict) {
+                Ok(Verdict::DoesNotHold(found)) => {
+                    let proven = found.into_iter().filter(|one| one.basis.convicts());
+                    proven.map(|one| (one.kind, one.who)).collect()
+                }
+                Ok(Verdict::Holds) | Err(_) => Vec::new(),
+            }
+        };
+        let before = accused(&bundle);
+        prop_assert_eq!(before.len(), 1);
+        let mut bytes = bundle.to_json().unwrap();
+        let at = at.index(bytes.len());
+        bytes[at] ^= 1 << bit;
+        if let Ok(changed) = Bundle::parse(&bytes) {
+            prop_assert!(accused(&changed).iter().all(|one| before.contains(one)));
+        }
+    }
+}
+
+/// One minimal proof each of a fork, an impossible prefix, a pre-made entry and a lying witness.
+fn small_proofs() -> Vec<Bundle> {
+    let mut a = history(5);
+    let mut forked = a.evidence();
+    forked.observed.push(a.head_with(5, Hash([7; 32])));
+    let mut torn = a.evidence();
+    torn.observed.push(a.head_with(3, Hash([7; 32])));
+    let one = &witnesses()[..1];
+    let lies = [a.head(5).checkpoint, a.head_with(5, Hash([7; 32])).checkpoint].map(|note| cosign(&note, one, NOW_S));
+    a.event(NOW_S + DAY_S);
+    let pre_made = with_policy(vec![a.evidence_of(&[a.cosigned(6, NOW_S)])]);
+    vec![
+        bundle_of(vec![forked]).minimal(ConvictionKind::Fork).unwrap(),
+        bundle_of(vec![torn]).minimal(ConvictionKind::Inconsistent).unwrap(),
+        pre_made.minimal(ConvictionKind::PreMade).unwrap(),
+        Bundle { heads: lies.to_vec(), ..with_policy(Vec::new()) },
+    ]
+}
