@@ -212,10 +212,13 @@ async fn use_once(pair: &Pair) -> String {
     assert!(receipt.is_ok(), "{}", receipt.text);
     let kept = serde_json::json!({ "receipt": receipt.text.trim() });
     pair.consumer.post("receipts", &kept).await.expect_ok();
-    shuyu_scenarios::eventually("the receipt is in the consumer's ledger", || async {
-        pair.consumer.statements().await.iter().any(|one| one["act"] == "receipt").then_some(())
-    })
-    .await;
+    // Entries are listed once a checkpoint covers them.
+    for (node, act) in [(&pair.consumer, "receipt"), (&pair.holder, "served")] {
+        shuyu_scenarios::eventually("the use is in both ledgers", || async {
+            node.statements().await.iter().any(|one| one["act"] == act).then_some(())
+        })
+        .await;
+    }
     receipt.text.trim().to_owned()
 }
 
