@@ -68,7 +68,10 @@ func readBundle(data []byte) (*bundleFile, error) {
 	return bundle, nil
 }
 
-// documentKey is a key of a DID document: of Ed25519 or P-256; other keys verify nothing here.
+// errSuite is returned for signatures of keys of other suites than Ed25519 and P-256: nothing can be said about them here.
+var errSuite = errors.New("a key of a suite that this oracle does not know")
+
+// documentKey is a key of a DID document, of Ed25519 or P-256; both are nil for another suite.
 type documentKey struct {
 	ed    ed25519.PublicKey
 	p256  *ecdsa.PublicKey
@@ -142,7 +145,11 @@ func openJWS(compact string, keys map[string]documentKey) ([]byte, string, docum
 	if err := json.Unmarshal(decoded[0], &header); err != nil {
 		return nil, "", documentKey{}, err
 	}
-	key, signed := keys[header.Kid], []byte(parts[0]+"."+parts[1])
+	key, known := keys[header.Kid]
+	if known && key.ed == nil && key.p256 == nil {
+		return nil, "", key, errSuite
+	}
+	signed := []byte(parts[0] + "." + parts[1])
 	good := false
 	switch {
 	case key.ed != nil && header.Alg == "EdDSA":

@@ -408,6 +408,9 @@ func (j *judgement) statements(n *judgedNode) error {
 	seen := map[string]bool{}
 	for _, index := range indexes {
 		said, at, key, err := openEntry(n.entries[index].bytes, n.keys)
+		if errors.Is(err, errSuite) {
+			return err
+		}
 		if err != nil || said.By != n.file.DID {
 			j.convict("bad-statement", signed, n.file.DID)
 			continue
