@@ -338,7 +338,7 @@ def receipt_checks(holder, did, work):
     """Receipts of the first, a middle and the last entry hold for scitt-cose, and no flipped bit of one does."""
     public = "http://localhost:" + did.rpartition("%3A")[2]
     size = int(curl(f"{public}/ledger/checkpoint").stdout.splitlines()[1])
-    raw = base64.b64decode(curl(f"{public}/ledger/vkey").stdout.strip().rpartition(b"+")[2])
+    raw = base64.b64decode(curl(f"{public}/ledger/vkey").stdout.strip().split(b"+", 2)[2])
     pem = Ed25519PublicKey.from_public_bytes(raw[1:]).public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )

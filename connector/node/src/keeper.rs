@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use axum::http::StatusCode;
 use serde_json::{Value, json};
+use shuyu_base::UnixMillis;
 use shuyu_evidence::{Act, Disclosure, Statement, peek};
 use shuyu_ledger::{Ledger, ReadError};
 use shuyu_tlog::{Receipt, ReceiptClaims};
@@ -21,7 +22,7 @@ use crate::identity::Identity;
 use crate::management::chain;
 use crate::problem::Problem;
 use crate::store::{Batch, Store, Table};
-use crate::vault::{Found, Vault, VaultError};
+use crate::vault::{Found, Listed, Vault, VaultError};
 
 pub use retention::{Retention, parse_retention};
 
@@ -151,48 +152,50 @@ impl Keeper {
             return Err(Problem::invalid(format!("`reason`: 1 to {MAX_REASON_BYTES} bytes")));
         }
         let _one = self.erasing.lock().await;
-        let found = tokio::task::block_in_place(|| self.targets(&target))?;
-        let indexes = self.forget(found, pick, reason, "operator").await?;
+        let keys = tokio::task::block_in_place(|| self.targets(&target))?;
+        let indexes = self.forget(&keys, pick, reason, "operator").await?;
         if indexes.is_empty() {
             return Err(Problem::not_found("known content of", &target.words()));
         }
         Ok(json!({ "erased": indexes, "fields": pick }))
     }
 
-    fn targets(&self, target: &Target) -> Result<Vec<Found>, Problem> {
+    /// The keys of the vault's rows. What was said about erasures is no target of one, unless it is named.
+    fn targets(&self, target: &Target) -> Result<Vec<String>, Problem> {
         match target {
-            Target::Entry(index) => Ok(self.look(*index)?.1.into_iter().collect()),
+            Target::Entry(index) => Ok(self.look(*index)?.1.map(|found| found.key).into_iter().collect()),
             Target::Process(process) => {
                 let indexes = self.ledger.by_process(process).map_err(|error| failed(&error))?;
-                let mut found = Vec::new();
+                let mut keys = Vec::new();
                 for index in indexes {
-                    found.extend(self.look(index)?.1);
+                    keys.extend(self.look(index)?.1.map(|found| found.key));
                 }
-                Ok(found)
+                Ok(keys)
             }
-            Target::Subject(subject) => self.filtered(|row| {
-                row.kind != ERASED && row.fields.known().any(|(_, field)| mentions(&field.value, subject))
-            }),
+            Target::Subject(subject) => self.filtered(UnixMillis(i64::MAX), |row| row.mentions(subject)),
         }
     }
 
-    fn filtered(&self, is_wanted: impl Fn(&Found) -> bool) -> Result<Vec<Found>, Problem> {
+    /// The keys of wanted rows before `end`.
+    fn filtered(&self, end: UnixMillis, is_wanted: impl Fn(&Listed) -> bool) -> Result<Vec<String>, Problem> {
         let (mut wanted, mut after) = (Vec::new(), None::<String>);
         loop {
             let page = self.vault().list(after.as_deref(), PAGE)?;
-            let Some(last) = page.last() else { return Ok(wanted) };
+            let Some(last) = page.last().filter(|_| page.first().is_some_and(|row| row.at < end)) else {
+                return Ok(wanted);
+            };
             after = Some(last.key.clone());
-            wanted.extend(page.into_iter().filter(&is_wanted));
+            wanted.extend(page.into_iter().filter(|row| row.kind != ERASED && is_wanted(row)).map(|row| row.key));
         }
     }
 
     /// Forgets, states it, and returns once the files have forgotten too: the indexes of the entries.
-    async fn forget(&self, found: Vec<Found>, pick: &[String], why: &str, who: &str) -> Result<Vec<u64>, Problem> {
+    async fn forget(&self, keys: &[String], pick: &[String], why: &str, who: &str) -> Result<Vec<u64>, Problem> {
         let (mut indexes, mut changed) = (Vec::new(), Changed::default());
-        let mut rows = found.into_iter().peekable();
-        while rows.peek().is_some() {
+        for keys in keys.chunks(MAX_NAMED) {
             let (mut batch, mut named) = (Batch::default(), Vec::new());
-            for mut row in rows.by_ref().take(MAX_NAMED) {
+            for key in keys {
+                let Some(mut row) = self.vault().at(key.clone())? else { continue };
                 let receipts = self.receipts(&row)?;
                 if row.fields.forget(pick).is_empty() {
                     continue;
@@ -279,15 +282,6 @@ impl Target {
             Self::Process(process) => format!("process {process}"),
             Self::Subject(_) => "this subject".to_owned(),
         }
-    }
-}
-
-fn mentions(value: &Value, subject: &str) -> bool {
-    match value {
-        Value::String(text) => text == subject,
-        Value::Array(items) => items.iter().any(|item| mentions(item, subject)),
-        Value::Object(members) => members.values().any(|item| mentions(item, subject)),
-        Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
 }
 

@@ -72,10 +72,38 @@ pub struct Found {
     pub id: [u8; 32],
     /// The statement's kind.
     pub kind: String,
-    /// When it was stated.
-    pub at: UnixMillis,
     /// What is still known.
     pub fields: Fields,
+}
+
+/// One row, not taken apart yet.
+pub struct Listed {
+    /// Its key.
+    pub key: String,
+    /// The statement's kind.
+    pub kind: String,
+    /// When it was stated.
+    pub at: UnixMillis,
+    held: Held,
+}
+
+impl Listed {
+    /// Whether one of its values, or an item of a list among them, is this text.
+    pub fn mentions(&self, text: &str) -> bool {
+        match &self.held {
+            Held::Whole(content) => mentions(content, text),
+            Held::Part { fields, .. } => fields.iter().any(|field| mentions(&field.value, text)),
+        }
+    }
+}
+
+fn mentions(value: &Value, text: &str) -> bool {
+    match value {
+        Value::String(found) => found == text,
+        Value::Array(items) => items.iter().any(|item| mentions(item, text)),
+        Value::Object(members) => members.values().any(|item| mentions(item, text)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
 }
 
 /// The vault of a node; clones share it.
@@ -122,7 +150,14 @@ impl Vault {
     /// # Errors
     /// [`VaultError`].
     pub fn of(&self, statement: &Statement) -> Result<Option<Found>, VaultError> {
-        let key = key(statement);
+        self.at(key(statement))
+    }
+
+    /// What is still known under this key.
+    ///
+    /// # Errors
+    /// [`VaultError`].
+    pub fn at(&self, key: String) -> Result<Option<Found>, VaultError> {
         let row = self.store.get::<Row>(Table::Vault, &key)?;
         row.map(|row| found(key, row)).transpose()
     }
@@ -131,9 +166,13 @@ impl Vault {
     ///
     /// # Errors
     /// [`VaultError`].
-    pub fn list(&self, after: Option<&str>, limit: usize) -> Result<Vec<Found>, VaultError> {
+    pub fn list(&self, after: Option<&str>, limit: usize) -> Result<Vec<Listed>, VaultError> {
         let rows = self.store.list::<Row>(Table::Vault, after, limit)?;
-        rows.into_iter().map(|(key, row)| found(key, row)).collect()
+        let listed = |(key, row): (String, Row)| {
+            let (at, _) = read_key(&key)?;
+            Ok(Listed { key, kind: row.kind, at, held: row.held })
+        };
+        rows.into_iter().map(listed).collect()
     }
 
     /// Adds to the batch that of this row only what is left is kept: neither the seed nor a value that was forgotten.
@@ -162,11 +201,18 @@ fn key(statement: &Statement) -> String {
     format!("{:015} {id}", statement.at.0.max(0))
 }
 
-fn found(key: String, row: Row) -> Result<Found, VaultError> {
-    let damaged = |what: &str| VaultError::Damaged(what.to_owned());
+fn damaged(what: &str) -> VaultError {
+    VaultError::Damaged(what.to_owned())
+}
+
+fn read_key(key: &str) -> Result<(UnixMillis, [u8; 32]), VaultError> {
     let (time, id) = key.split_once(' ').ok_or_else(|| damaged("key"))?;
-    let at = UnixMillis(time.parse().map_err(|_| damaged("time"))?);
     let id = format!("sha256:{id}").parse::<Digest>().map_err(|_| damaged("identity"))?;
+    Ok((UnixMillis(time.parse().map_err(|_| damaged("time"))?), *id.bytes()))
+}
+
+fn found(key: String, row: Row) -> Result<Found, VaultError> {
+    let (_, id) = read_key(&key)?;
     let fields = match row.held {
         Held::Whole(content) => {
             let seed = Seed::of(&content).ok_or_else(|| damaged(SALT))?;
@@ -183,6 +229,5 @@ fn found(key: String, row: Row) -> Result<Found, VaultError> {
             Fields::restore(leaves.ok_or_else(|| damaged("leaves"))?, known.ok_or_else(|| damaged("fields"))?)
         }
     };
-    let id = *id.bytes();
-    Ok(Found { id, kind: row.kind, at, fields, key })
+    Ok(Found { id, kind: row.kind, fields, key })
 }

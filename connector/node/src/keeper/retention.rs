@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::Keeper;
 use crate::clock;
 use crate::problem::Problem;
-use crate::vault::Found;
+use crate::vault::Listed;
 
 /// Longest time between two looks at the vault.
 const MAX_PAUSE: Duration = Duration::from_secs(3600);
@@ -95,9 +95,10 @@ impl Keeper {
 
     async fn forget_due(&self, now: UnixMillis) -> Result<usize, Problem> {
         let _one = self.erasing.lock().await;
-        let due = |row: &Found| is_due(&self.retention, &row.kind, row.at, now);
-        let found = tokio::task::block_in_place(|| self.filtered(due))?;
-        Ok(self.forget(found, &[], "retention", "retention").await?.len())
+        let shortest = self.retention.iter().map(|rule| rule.keep_ms).min().unwrap_or(i64::MAX);
+        let due = |row: &Listed| is_due(&self.retention, &row.kind, row.at, now);
+        let keys = tokio::task::block_in_place(|| self.filtered(now.plus_millis(1 - shortest), due))?;
+        Ok(self.forget(&keys, &[], "retention", "retention").await?.len())
     }
 }
 
