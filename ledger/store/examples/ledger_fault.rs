@@ -197,7 +197,11 @@ fn flips(base: &Path, scratch: &Path, step: &str, phase: &str) -> Result<(), Fai
     for ((place, fate), count) in &fates {
         println!("{place}: {count} {fate:?}");
     }
-    if wrong == 0 { Ok(()) } else { Err(format!("{wrong} flipped bits were neither found by name nor harmless").into()) }
+    if wrong == 0 {
+        Ok(())
+    } else {
+        Err(format!("{wrong} flipped bits were neither found by name nor harmless").into())
+    }
 }
 
 /// Harmless means: every entry is there, and everything that is served holds, after a start like any other.
@@ -206,7 +210,8 @@ fn judge(dir: &Path, acks: &BTreeMap<u64, u64>, name: &Path) -> (Fate, String) {
         Ok(Err(error)) => Some(chain(&error)),
         Ok(Ok(_)) | Err(_) => None,
     };
-    let names_it = |words: &str| words.contains(&name.display().to_string()) || named(name).is_some_and(|n| words.contains(&n));
+    let names_it =
+        |words: &str| words.contains(&name.display().to_string()) || named(name).is_some_and(|n| words.contains(&n));
     match (holds(dir, acks, Twin::None), found) {
         (Ok(_), _) => (Fate::Harmless, String::new()),
         (Err(error), _) if error.is::<shuyu_ledger::OpenError>() && names_it(&chain(error.as_ref())) => {
@@ -220,7 +225,9 @@ fn judge(dir: &Path, acks: &BTreeMap<u64, u64>, name: &Path) -> (Fate, String) {
 /// Files that are spoken of by a name of their own: tiles without their directory, segments as a whole.
 fn named(name: &Path) -> Option<String> {
     let text = name.to_str()?;
-    text.strip_prefix("tlog/").map(str::to_owned).or_else(|| text.starts_with("segments/").then(|| "segments".to_owned()))
+    text.strip_prefix("tlog/")
+        .map(str::to_owned)
+        .or_else(|| text.starts_with("segments/").then(|| "segments".to_owned()))
 }
 
 fn files(root: &Path, below: &Path) -> Result<Vec<PathBuf>, Failure> {

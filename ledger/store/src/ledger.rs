@@ -262,11 +262,7 @@ impl Ledger {
     ///
     /// # Errors
     /// [`OpenError`].
-    pub fn open_with(
-        dir: &Path,
-        keys: impl Into<LedgerKeys>,
-        options: &LedgerOptions,
-    ) -> Result<Self, OpenError> {
+    pub fn open_with(dir: &Path, keys: impl Into<LedgerKeys>, options: &LedgerOptions) -> Result<Self, OpenError> {
         let (keys, paths) = (keys.into(), Paths::with(dir, options));
         let twin_dir = keys.twin().map(|_| paths.twin.tlog.as_path());
         for path in [dir, &paths.segments, &paths.log.tlog].into_iter().chain(twin_dir) {

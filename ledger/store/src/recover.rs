@@ -197,7 +197,8 @@ fn load_progress(paths: &LogPaths, lane: Lane, signed: &Checkpoint, heads: &[&Ch
     let read = |path: &TilePath| fs::read(paths.tlog.join(path.to_string()));
     let hashes = TileHashes::new(kind, signed.size, read);
     let tree = TiledTree::load(kind, signed.size, &hashes).ok()?;
-    let is_as_signed = |head: &&Checkpoint| subtree_root(kind, 0, head.size, &hashes).is_ok_and(|root| root == head.root);
+    let is_as_signed =
+        |head: &&Checkpoint| subtree_root(kind, 0, head.size, &hashes).is_ok_and(|root| root == head.root);
     if tree.tree().root() != signed.root || !heads.iter().all(is_as_signed) {
         return None;
     }

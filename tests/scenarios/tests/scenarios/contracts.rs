@@ -11,11 +11,15 @@ fn research() -> [Value; 1] {
     [constraint("purpose", "isA", "research")]
 }
 
-/// What the last statement of `kind` and `act` commits to as `name`, once there is one.
+/// What the first statement of `kind` and `act` commits to as `name`, once there is one: a digest in the statement itself, or
+/// a field that is shown.
 async fn committed(node: &Node, kind: &str, act: &str, name: &str) -> String {
     eventually(&format!("{kind} {act} is in the ledger"), || async {
         let statements = node.statements().await;
         let index = statements.iter().position(|one| one["kind"] == kind && one["act"] == act)?;
+        if let Some(digest) = statements[index]["commit"][name].as_str() {
+            return Some(digest.to_owned());
+        }
         let shown = node.post("ledger/disclose", &json!({ "index": index, "fields": [name] })).await.expect_ok();
         Some(text(&shown["fields"][0]["value"]))
     })
