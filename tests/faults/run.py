@@ -8,7 +8,7 @@ import importlib
 import sys
 import time
 
-NAMES = ["syscalls", "powercut"]
+NAMES = ["syscalls", "powercut", "short", "bitflips", "clock", "vectors", "opinions"]
 
 
 def main():

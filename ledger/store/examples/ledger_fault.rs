@@ -1,6 +1,7 @@
 //! A small program that the fault tests (`tests/faults`) run under strace, cut off, or let loose on damaged files.
 //!
-//! `ledger_fault write DIR FROM TO [--twin]` appends the entries FROM..TO in groups of 40 and prints `ack N INDEX.` for each.
+//! `ledger_fault write DIR FROM TO [--group N] [--twin]` appends the entries FROM..TO in groups of N (40) and prints
+//! `ack N INDEX.` for each.
 //! `ledger_fault check DIR [--twin]` opens the ledger, reads such lines from stdin, looks for the entry of each, appends one
 //! entry more, and verifies every file; it prints `holds SIZE`.
 //! `ledger_fault flips BASE SCRATCH STEP PHASE` flips one bit of every STEP-th byte of every file of the ledger BASE, from byte
@@ -23,14 +24,13 @@ use shuyu_tlog::NoteSigner;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-const GROUP: u64 = 40;
-
 fn main() -> ExitCode {
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let ran = match args.as_slice() {
-        ["write", dir, from, to, rest @ ..] => write(Path::new(dir), from, to, Twin::of(rest)),
+        ["write", dir, from, to, "--group", group, rest @ ..] => write(Path::new(dir), [from, to, group], Twin::of(rest)),
+        ["write", dir, from, to, rest @ ..] => write(Path::new(dir), [from, to, "40"], Twin::of(rest)),
         ["check", dir, rest @ ..] => check(Path::new(dir), Twin::of(rest)),
         ["flips", base, scratch, step, phase] => flips(Path::new(base), Path::new(scratch), step, phase),
         ["vkey"] => signer().map(|signer| println!("{}", signer.vkey())),
@@ -89,14 +89,14 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).build()?)
 }
 
-fn write(dir: &Path, from: &str, to: &str, twin: Twin) -> Result<(), Failure> {
-    let (from, to): (u64, u64) = (from.parse()?, to.parse()?);
+fn write(dir: &Path, [from, to, group]: [&str; 3], twin: Twin) -> Result<(), Failure> {
+    let (from, to, size): (u64, u64, u64) = (from.parse()?, to.parse()?, group.parse()?);
     let ledger = Arc::new(open(dir, twin)?);
     runtime()?.block_on(async {
         let mut last = 0;
         let mut next = from;
         while next < to {
-            let group = next..to.min(next + GROUP);
+            let group = next..to.min(next + size);
             next = group.end;
             let tasks: Vec<_> = group
                 .map(|n| {
