@@ -29,7 +29,9 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let ran = match args.as_slice() {
-        ["write", dir, from, to, "--group", group, rest @ ..] => write(Path::new(dir), [from, to, group], Twin::of(rest)),
+        ["write", dir, from, to, "--group", group, rest @ ..] => {
+            write(Path::new(dir), [from, to, group], Twin::of(rest))
+        }
         ["write", dir, from, to, rest @ ..] => write(Path::new(dir), [from, to, "40"], Twin::of(rest)),
         ["check", dir, rest @ ..] => check(Path::new(dir), Twin::of(rest)),
         ["flips", base, scratch, step, phase] => flips(Path::new(base), Path::new(scratch), step, phase),

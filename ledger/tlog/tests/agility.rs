@@ -63,9 +63,10 @@ fn a_stripped_sm2_line_is_missed_by_who_demands_all() {
 #[test]
 fn a_swapped_type_byte_makes_another_key() {
     let signer = sm2_over(HashKind::Sha256);
-    for (text, bytes) in [(signer.vkey().to_string(), &[0x00, 0x01, 0x02, 0x04, 0x05, 0x06, 0xfe][..]),
-        (ed25519().vkey().to_string(), &[0x00, 0x02, 0x04, 0x05, 0x06, 0xff][..])]
-    {
+    for (text, bytes) in [
+        (signer.vkey().to_string(), &[0x00, 0x01, 0x02, 0x04, 0x05, 0x06, 0xfe][..]),
+        (ed25519().vkey().to_string(), &[0x00, 0x02, 0x04, 0x05, 0x06, 0xff][..]),
+    ] {
         // The name and the id have no plus; base64 has.
         let (start, encoded) = text.split_at(text.match_indices('+').nth(1).unwrap().0);
         let encoded = &encoded[1..];

@@ -27,7 +27,8 @@ fn sizes_of_checkpoints() {
     for (good, size) in [("0", 0), ("1", 1), ("9223372036854775807", (1 << 63) - 1)] {
         assert_eq!(parse(good).unwrap().size, size);
     }
-    for bad in ["00", "01", "+1", "-1", "1 ", " 1", "0x1", "1e3", "9223372036854775808", "18446744073709551616", "一"] {
+    for bad in ["00", "01", "+1", "-1", "1 ", " 1", "0x1", "1e3", "9223372036854775808", "18446744073709551616", "一"]
+    {
         assert_eq!(parse(bad), Err(ParseCheckpointError::Size), "`{bad}`");
     }
 }
