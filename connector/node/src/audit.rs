@@ -28,6 +28,8 @@ use crate::witness::WitnessDesk;
 const MAX_NODES: usize = 64;
 /// Checkpoints remembered of one node; older ones are implied by the proofs of later ones.
 const MAX_OBSERVED: usize = 1024;
+/// A file beside the tiles of a log that is not for everybody: we read it as ourselves, and do not serve the mirror.
+const PRIVATE: &str = "private";
 /// Largest log that is mirrored; bundles of larger ones would not fit their bound.
 const MAX_MIRRORED_ENTRIES: u64 = 10_000_000;
 /// Largest checkpoint read.
@@ -245,11 +247,15 @@ impl Auditor {
                 continue;
             }
             let max_bytes = shuyu_tlog::bundle::MAX_BUNDLE_BYTES;
-            let bytes = self
+            let (bytes, is_private) = self
                 .peers
-                .bytes(did, &format!("{root}/{path}"), max_bytes)
+                .bytes_as_asked(did, &format!("{root}/{path}"), max_bytes)
                 .await
                 .map_err(|error| Problem::peer(chain(&error)))?;
+            if is_private {
+                let mark = mirror.join(PRIVATE);
+                write(&mark, b"").await.map_err(|error| cannot_write(&mark, &error))?;
+            }
             write(&file, &bytes).await.map_err(|error| cannot_write(&file, &error))?;
         }
         Ok(())
@@ -262,14 +268,16 @@ impl Auditor {
     }
 
     /// The file at `path` of the mirror of the log whose origin has this hash (SHA-256, hex; tlog-mirror), verified up to
-    /// the checkpoint that is served with it. `None` for every path that names no file of a log.
+    /// the checkpoint that is served with it. `None` for every path that names no file of a log, and for a log that is not for
+    /// everybody.
     pub fn mirrored(&self, origin: &str, path: &str) -> Option<PathBuf> {
         let is_file = path == "checkpoint" || path.parse::<TilePath>().is_ok();
         let is_of = |row: &FollowedRow| {
             row.vkey.parse::<Vkey>().is_ok_and(|key| crate::witness::origin_hash(key.name()) == origin)
         };
         let row = self.rows().ok()?.into_iter().find(|row| is_file && is_of(row))?;
-        Some(self.mirror(&row.did.parse().ok()?).join(path))
+        let mirror = self.mirror(&row.did.parse().ok()?);
+        (!mirror.join(PRIVATE).exists()).then(|| mirror.join(path))
     }
 
     fn mirror(&self, did: &Did) -> PathBuf {

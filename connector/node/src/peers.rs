@@ -285,13 +285,22 @@ impl Peers {
     /// # Errors
     /// [`PeerError`].
     pub async fn bytes(&self, of: &Did, url: &str, max_bytes: usize) -> Result<Vec<u8>, PeerError> {
+        self.bytes_as_asked(of, url, max_bytes).await.map(|(bytes, _)| bytes)
+    }
+
+    /// As [`Peers::bytes`], with whether we had to say who asks: then they are not for everybody.
+    ///
+    /// # Errors
+    /// [`PeerError`].
+    pub async fn bytes_as_asked(&self, of: &Did, url: &str, max_bytes: usize) -> Result<(Vec<u8>, bool), PeerError> {
         let mut response = self.read(of, url, None, max_bytes).await?;
-        if response.status == 401 {
+        let is_private = response.status == 401;
+        if is_private {
             let token = self.token(of)?;
             response = self.read(of, url, Some(&token), max_bytes).await?;
         }
         match response.status {
-            200..=299 => Ok(response.body.to_vec()),
+            200..=299 => Ok((response.body.to_vec(), is_private)),
             401 | 403 => Err(PeerError::Refused {
                 url: url.to_owned(),
                 status: response.status,
