@@ -1,5 +1,7 @@
 //! Starting a node, keeping it up, and stopping it without losing anything.
 
+mod ledger;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,9 +14,8 @@ use shuyu_data_plane::{
     Bucket, BucketError, Engine, FlightSql, Pull, QueryLimits, SharedGate, Spool, SpoolError, SpoolLimits, StartError,
     pull_router, serve_flight,
 };
-use shuyu_ledger::{Ledger, LedgerKeys, OpenError};
+use shuyu_ledger::{Ledger, OpenError};
 use shuyu_resolver::{DidResolver, Http, HttpOptions};
-use shuyu_tlog::{NoteSigner, ParseVkeyError, WitnessPolicy, WitnessSigner};
 use tokio::net::TcpListener;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -53,8 +54,11 @@ use crate::readers::Readers;
 use crate::receipts::Receipts;
 use crate::store::{Store, StoreError};
 use crate::twin::TwinBinder;
-use crate::witness::{Cosigning, Quorums, WitnessDesk, router as witness_router};
+use crate::witness::{Cosigning, router as witness_router};
 use crate::{clock, dsp_server, management, public, whole};
+use ledger::{ledger_keys, quorums, witness_desk};
+
+pub use ledger::origin;
 
 /// How long open requests may take to end after a stop was asked for.
 const GRACE: Duration = Duration::from_secs(10);
@@ -470,71 +474,6 @@ impl Claims {
         let desk = management::claims::Desk { wallet, tokens: Arc::clone(&tokens), issuer: issuer.clone() };
         Self { issuer, tokens, public, desk: Arc::new(desk) }
     }
-}
-
-/// What the ledger signs with: its own key, and the node's SM2 key where there is one.
-fn ledger_keys(origin: &str, identity: &Identity, config: &Config) -> Result<LedgerKeys, RunError> {
-    let bad = |error: ParseVkeyError| RunError::Recover(format!("`{origin}` cannot name a ledger: {error}"));
-    let mut keys = LedgerKeys::from(NoteSigner::new(origin, Arc::clone(&identity.ledger_key)).map_err(bad)?);
-    if let Some(promise_s) = config.ledger.promise_s {
-        keys = keys.promising_within(Duration::from_secs(promise_s.into()));
-    }
-    if let Some(sm2) = identity.sm2_key() {
-        keys = keys.with_sm2(Arc::clone(sm2)).map_err(bad)?;
-    }
-    match identity.sm2_key() {
-        Some(sm2) if config.ledger.sm3_twin => keys.with_twin(Arc::clone(sm2)).map_err(bad),
-        None if config.ledger.sm3_twin => {
-            Err(RunError::Recover("`ledger.sm3-twin` needs an SM2 key; set `keys.sm2-key`".to_owned()))
-        }
-        Some(_) | None => Ok(keys),
-    }
-}
-
-/// Who must cosign the ledger: the witnesses of every space, and those of the node's own policy.
-fn quorums(dir: &Path, config: &Config) -> Result<Quorums, RunError> {
-    let mut policies = Vec::new();
-    for space in config.all_spaces() {
-        let bad = |source| ConfigError::Space { at: space.name.clone(), source };
-        policies.extend(space.witness_policy().map_err(bad)?);
-    }
-    if let Some(file) = &config.ledger.witness_policy {
-        let bad = |reason: String| ConfigError::Value { key: "ledger.witness-policy", reason };
-        let text = read(&dir.join(file))?;
-        policies.push(WitnessPolicy::parse(text.as_bytes()).map_err(|error| bad(error.to_string()))?);
-    }
-    Ok(Quorums::new(policies)?)
-}
-
-/// The witness, where the node is one. It signs with the ledger's key, under a name of its own.
-fn witness_desk(
-    dir: &Path,
-    config: &Config,
-    identity: &Identity,
-    store: &Store,
-) -> Result<Option<Arc<WitnessDesk>>, RunError> {
-    if !config.has(Role::Witness) {
-        return Ok(None);
-    }
-    let name = format!("{}/witness", bare_url(config));
-    let bad = |error: ParseVkeyError| RunError::Recover(format!("`{name}` cannot name a witness: {error}"));
-    let signer = WitnessSigner::new(&name, Arc::clone(&identity.ledger_key)).map_err(bad)?;
-    let high_water = config.witness.high_water.clone().unwrap_or_else(|| "witness-high-water".into());
-    let desk = WitnessDesk::open(signer, store.clone(), dir.join(high_water));
-    let desk = desk.map_err(|error| RunError::Recover(management::chain(&error)))?;
-    config.witness.keys()?.into_iter().for_each(|key| desk.know_key(key));
-    Ok(Some(Arc::new(desk)))
-}
-
-/// The ledger's origin: the public address without its scheme (C2SP tlog-checkpoint asks for a schema-less URL).
-pub fn origin(config: &Config) -> String {
-    format!("{}/ledger", bare_url(config))
-}
-
-/// The public address without its scheme.
-fn bare_url(config: &Config) -> &str {
-    let url = config.public.url.trim_end_matches('/');
-    url.split_once("://").map_or(url, |(_, rest)| rest)
 }
 
 fn engine(dir: &Path, config: &Config) -> Result<Arc<Engine>, RunError> {
