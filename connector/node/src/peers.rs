@@ -402,5 +402,8 @@ fn reason(body: &[u8]) -> String {
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => None,
         }
     });
+    let hint = json::parse(body, json::MAX_MESSAGE_BYTES).ok();
+    let hint = hint.as_ref().and_then(|value| value.get("hint")?.as_str()).map(|hint| format!("; {hint}"));
+    let words = words.map(|words| words + hint.as_deref().unwrap_or_default());
     words.unwrap_or_else(|| text.into_owned()).chars().filter(|c| !c.is_control()).take(500).collect()
 }

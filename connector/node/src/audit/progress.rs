@@ -61,6 +61,9 @@ impl Verified {
     ///
     /// `None` if anything at all does not fit; then nothing of the growth is taken, and the whole log is to be judged.
     pub fn grow(&mut self, log: &Mirrored<'_>, now: UnixMillis) -> Option<Growth> {
+        // Served after a larger one: whether that is a fault is for the judgement over all.
+        let newest = log.observed.last().and_then(|text| size_of(text));
+        newest.is_none_or(|size| self.tree.size() <= size).then_some(())?;
         let mut heads: Vec<Checkpoint> = Vec::new();
         let mut texts = Vec::new();
         for bytes in log.observed.iter().filter(|bytes| !self.heads.contains(**bytes)) {
