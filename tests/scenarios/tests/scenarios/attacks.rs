@@ -9,7 +9,7 @@ use shuyu_base::Digest;
 use shuyu_evidence::Act;
 use shuyu_scenarios::node::{http, run};
 use shuyu_scenarios::{Answer, Node, Pair, constraint};
-use shuyu_tlog::Hash;
+use shuyu_tlog::{Hash, Vkey, WitnessKey};
 
 use court::{Court, convicts, file, oracle, policy, regulator, witnesses};
 use double::{Double, cosign, now_s, secret};
@@ -129,6 +129,15 @@ async fn a_pre_made_entry() {
     let head = cosign(&court.double.head(court.double.size()), &witnesses(), now_s());
     court.double.serves(&head, &court.double.entries.clone());
     court.convicts(&[], "pre-made", COSIGNED).await;
+    // Who trusts other witnesses than those of the bundle is shown nothing about times; nor by a log of another key.
+    let small = court.path().join("small.json").display().to_string();
+    let stranger = WitnessKey::new("w.example/9", court.double.public_key()).expect("a name");
+    let other = file(court.path(), "other.policy", format!("witness x {stranger}\nquorum x\n").as_bytes());
+    let judged = run(&["audit", "bundle", "verify", &small, "--policy", &other]).await;
+    assert_eq!(judged.code, 0, "{}", judged.err);
+    let pin = format!("{}={}", court.double.did, Vkey::new("x", court.double.public_key()).expect("a name"));
+    let judged = run(&["audit", "bundle", "verify", &small, "--pin", &pin]).await;
+    assert!(judged.code == 2 && judged.err.contains("not the one known to you"), "{}", judged.err);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use axum::Router;
 use axum::http::{StatusCode, Uri};
 use axum::response::IntoResponse;
-use shuyu_base::{Did, Digest, HashKind, SecretKey, UnixMillis};
+use shuyu_base::{Did, Digest, HashKind, PublicKey, SecretKey, UnixMillis};
 use shuyu_evidence::{Act, Statement};
 use shuyu_scenarios::node::http;
 use shuyu_scenarios::{Answer, Node, clock};
@@ -104,6 +104,11 @@ impl Double {
 
     pub fn put(&self, path: &str, bytes: Vec<u8>) {
         self.pages.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned(), bytes);
+    }
+
+    /// The key of its statements: some Ed25519 key that signs no head.
+    pub fn public_key(&self) -> PublicKey {
+        self.key.public().clone()
     }
 
     pub fn size(&self) -> usize {
