@@ -20,7 +20,7 @@ use crate::claims::space::Spaces;
 use crate::clock;
 use crate::event_log::Recording;
 use crate::events::Events;
-use crate::evidence::{About, Evidence, EvidenceError};
+use crate::evidence::{About, Evidence, EvidenceError, Saved};
 use crate::exchange::answer::{Verdict, answer, aside};
 use crate::exchange::open::OpenProcesses;
 use crate::exchange::row::{Happened, Kind, MachineRow, Row, Said};
@@ -71,6 +71,19 @@ pub struct Draft<K: Kind> {
     pub proposal: Proposal<K>,
     /// The message as it is sent.
     pub body: Value,
+}
+
+/// What the effects of a step say of it.
+#[derive(Default)]
+struct Noted {
+    /// The evidence, in order.
+    saved: Vec<Saved>,
+    /// Which of it is of the other party's message; it is promised to it.
+    received: Option<usize>,
+    /// Whether the row changes.
+    save: bool,
+    /// What the other party refuses is not said again by rule: it waits for a person.
+    refused_us: bool,
 }
 
 /// Runs every process of one kind.
@@ -338,42 +351,7 @@ impl<K: Kind> Driver<K> {
         let before = row.machine.state().map(str::to_owned);
         row.machine = MachineRow::of(machine.snapshot());
         self.note_history(row, &machine, before.as_deref());
-        let mut saved = Vec::new();
-        // What is recorded of the other party's message is promised to it.
-        let mut received = None;
-        let mut save = false;
-        // What the other party refuses is not said again by rule: it waits for a person.
-        let mut refused_us = false;
-        for effect in &effects {
-            match effect {
-                Effect::Save => save = true,
-                Effect::Record(record) => {
-                    match record.act {
-                        Act::Withdrawn => {
-                            refused_us = true;
-                            K::withdrawn(row, record.verb, &self.tools.store, &mut batch)?;
-                        }
-                        Act::Received | Act::Sent => refused_us = false,
-                    }
-                    let stated = self.statement(row, record, said).map_err(failed)?;
-                    if record.act == Act::Received {
-                        received = Some(saved.len());
-                    }
-                    saved.push(self.tools.evidence.save(&mut batch, &stated).map_err(failed)?);
-                }
-                Effect::SetAside(reason) => {
-                    row.error = Some(aside(*reason));
-                    save = true;
-                }
-                Effect::Ack
-                | Effect::AckAgain
-                | Effect::Busy
-                | Effect::Refuse(_)
-                | Effect::Send { .. }
-                | Effect::Enquire
-                | Effect::ScheduleAt(_) => {}
-            }
-        }
+        let Noted { saved, received, save, refused_us } = self.note(row, &effects, said, &mut batch)?;
         if !row.machine.has_pending() {
             row.outgoing = None;
         }
@@ -410,6 +388,48 @@ impl<K: Kind> Driver<K> {
             }
         }
         Ok(())
+    }
+
+    /// Adds to the batch what the effects of a step say of it: the evidence, and what else changes with it.
+    fn note(
+        &self,
+        row: &mut Row<K>,
+        effects: &[Effect<K>],
+        said: Option<&Said>,
+        batch: &mut Batch,
+    ) -> Result<Noted, Problem> {
+        let mut noted = Noted::default();
+        for effect in effects {
+            match effect {
+                Effect::Save => noted.save = true,
+                Effect::Record(record) => {
+                    match record.act {
+                        Act::Withdrawn => {
+                            noted.refused_us = true;
+                            K::withdrawn(row, record.verb, &self.tools.store, batch)?;
+                        }
+                        Act::Received | Act::Sent => noted.refused_us = false,
+                    }
+                    let stated = self.statement(row, record, said).map_err(failed)?;
+                    if record.act == Act::Received {
+                        noted.received = Some(noted.saved.len());
+                    }
+                    noted.saved.push(self.tools.evidence.save(batch, &stated).map_err(failed)?);
+                }
+                Effect::SetAside(reason) => {
+                    row.error = Some(aside(*reason));
+                    noted.save = true;
+                }
+                Effect::Ack
+                | Effect::AckAgain
+                | Effect::Busy
+                | Effect::Refuse(_)
+                | Effect::Send { .. }
+                | Effect::Enquire
+                | Effect::ScheduleAt(_) => {}
+            }
+        }
+        Ok(noted)
     }
 
     /// Adds the row, and what happened, to what is saved.
