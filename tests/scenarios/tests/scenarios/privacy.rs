@@ -413,10 +413,10 @@ async fn a_private_log_is_read_by_regulators_and_by_the_parties_of_an_entry() {
     for path in ["checkpoint", "vkey", "vkeys"] {
         assert_eq!(ask(format!("{root}/{path}"), None).await.status, 200, "{path}");
     }
+    let (index, _) = last(&pair.holder, "negotiation.finalize", "sent").await;
     let size: u64 =
         ask(format!("{root}/checkpoint"), None).await.text.lines().nth(1).expect("a size").parse().expect("a number");
     let bundle = format!("{root}/tile/entries/000.p/{size}");
-    let (index, _) = last(&pair.holder, "negotiation.finalize", "sent").await;
     let entry = format!("{root}/entry/{index}");
     for url in [bundle.clone(), format!("{root}/tile/0/000.p/{size}"), entry.clone()] {
         let refused = ask(url.clone(), None).await;
