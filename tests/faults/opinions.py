@@ -19,19 +19,16 @@ FILES = ["checkpoint", "tile/entries/000", "tile/entries/200", "tile/entries/274
          "tile/1/000", "tile/1/001.p/18", "tile/2/000.p/1"]
 AICS = """
 import sys
-from aics_tlog.checkpoint import checkpoint_from_note, verify_checkpoint
-from aics_tlog.note import parse_vkey
+from aics_tlog.checkpoint import verify_checkpoint
+from aics_tlog.note import parse_note, parse_vkey
 from aics_tlog.remote import HttpTileReader
 from aics_tlog.verified import audit_tiles
 url, vkey = sys.argv[1:]
 reader = HttpTileReader([url])
-key = parse_vkey(vkey)
-note = reader.read_checkpoint()
-result = verify_checkpoint(note, key)
-if not result.ok:
-    sys.exit(f"checkpoint: {result}")
-head, _ = checkpoint_from_note(note)
-report = audit_tiles(reader, head.size, head.root_hash)
+head = verify_checkpoint(parse_note(reader.read_checkpoint()), parse_vkey(vkey))
+if not head.ok:
+    sys.exit(f"checkpoint: {head}")
+report = audit_tiles(reader, head.size, head.root)
 print(f"holds: {report}")
 """
 

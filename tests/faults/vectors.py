@@ -93,17 +93,27 @@ def verdicts(program, lines):
     return found if status == 0 and len(found) == len(lines) else [f"ended with {status}: {said[-200:]}"] * len(lines)
 
 
+def expected(one):
+    """What we must say. Some vectors accept roots that are no hashes, or any root for that of the empty tree; we never do."""
+    text = lambda name: base64.b64decode(one.get(name) or "")
+    is_loose = "root1" in one and (len(text("root1")) != 32 or len(text("root2")) != 32)
+    is_empty = "root1" in one and 0 in (one.get("size2"), one.get("size")) and text("root2") != EMPTY
+    return "no" if one["wantErr"] or is_loose or is_empty else "ok"
+
+
 def published(directory):
     """(file, line, expected) of every public vector of the two kinds."""
     text = lambda value: base64.b64decode(value) if value else b""
     for file in sorted(directory.rglob("*.json")):
         one = json.loads(file.read_text())
         path = [text(hash) for hash in one.get("proof") or []]
-        expected = "no" if one["wantErr"] else "ok"
-        if set(one) >= {"leafIdx", "treeSize"}:
-            yield file, line("inclusion", one["leafIdx"], one["treeSize"], text(one["leafHash"]), text(one["root"]), path), expected
-        elif set(one) >= {"size1", "size2"}:
-            yield file, line("consistency", one["size1"], one["size2"], text(one["root1"]), text(one["root2"]), path), expected
+        # Proofs of subtrees (a later draft) that begin at 0 are ordinary ones; the others are not ours to judge.
+        if "leafHash" in one and not one.get("start"):
+            at, size = one.get("leafIdx", one.get("leafIndex")), one.get("treeSize", one.get("end"))
+            yield file, line("inclusion", at, size, text(one["leafHash"]), text(one["root"]), path), expected(one)
+        elif "root1" in one and not one.get("start"):
+            old, new = one.get("size1", one.get("end")), one.get("size2", one.get("size"))
+            yield file, line("consistency", old, new, text(one["root1"]), text(one["root2"]), path), expected(one)
 
 
 def main(whole):
@@ -112,13 +122,14 @@ def main(whole):
         theirs = Path(directory) / "merkle"
         status, _, said = run(["go", "-C", ROOT / "tests/oracles/go-tessera", "build", "-o", theirs, "./merkle"], timeout=600)
         outcome.add("the Go verifier", said if status else None)
-        lines = list(made(whole))
+        # The released Go code takes any root for that of the empty tree (mended since, transparency-dev/merkle#236).
+        lines = [one for one in made(whole) if not one.startswith("consistency 0 ")]
         for one, ours, other in zip(lines, verdicts(OURS, lines), verdicts(theirs, lines)):
             outcome.add(one, None if ours == other else f"ours says {ours}, Go says {other}")
         outcome.note(f"{len(lines)} proofs judged by both")
     public = list(published(CACHE / "data/merkle-testdata"))
-    for (file, _, expected), ours in zip(public, verdicts(OURS, [one for _, one, _ in public])):
-        outcome.add(file, None if ours == expected else f"ours says {ours}, the vector {expected}")
+    for (file, _, wanted), ours in zip(public, verdicts(OURS, [one for _, one, _ in public])):
+        outcome.add(file, None if ours == wanted else f"ours says {ours}, the vector {wanted}")
     if public:
         outcome.note(f"{len(public)} public vectors")
     else:

@@ -176,8 +176,13 @@ enum Fate {
 
 fn flips(base: &Path, scratch: &Path, step: &str, phase: &str) -> Result<(), Failure> {
     let (step, phase): (usize, usize) = (step.parse()?, phase.parse()?);
-    let size = verify_dir(base, signer()?.vkey())?.head.size;
-    let acks: BTreeMap<u64, u64> = (0..size).map(|n| (n, n)).collect();
+    copy(base, scratch)?;
+    let ledger = open(scratch, Twin::None)?;
+    let mut acks = BTreeMap::new();
+    for n in 0..ledger.checkpoint()?.checkpoint().size {
+        acks.extend(ledger.find(&entry(n).dedup)?.map(|index| (n, index)));
+    }
+    drop(ledger);
     let mut fates: BTreeMap<(String, Fate), u64> = BTreeMap::new();
     let mut wrong = 0;
     for name in files(base, Path::new(""))?.iter().filter(|name| !name.ends_with("LOCK")) {

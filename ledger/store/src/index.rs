@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 
-use rocksdb::{BlockBasedOptions, DB, Direction, IteratorMode, Options, WriteBatch, WriteOptions};
+use rocksdb::{BlockBasedOptions, DB, Direction, ErrorKind, IteratorMode, Options, WriteBatch, WriteOptions};
 
 use crate::frame::Frame;
 use crate::segment::Place;
@@ -139,27 +139,44 @@ struct Progress {
     /// How many of them the index has.
     indexed: u64,
     is_open: bool,
+    state: State,
+}
+
+/// What is known of the files of an index that is to be opened again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// It could not be written for a while.
+    Behind,
+    /// A part of it does not have its checksum.
+    Damaged,
 }
 
 impl SharedIndex {
     /// An index that has all `size` entries.
     pub fn new(index: Index, size: u64) -> Self {
-        let progress = Progress { durable: size, indexed: size, is_open: true };
+        let progress = Progress { durable: size, indexed: size, is_open: true, state: State::Behind };
         Self { index: RwLock::new(Some(index)), progress: Mutex::new(progress), grown: Condvar::new() }
     }
 
-    /// Opens the index again after a failure; `open` is told how many entries are durable, and brings it up to them.
-    pub fn ready<E>(&self, open: impl FnOnce(u64) -> Result<Index, E>) -> Result<(), E> {
+    /// Opens the index again after a failure; `open` is told what is known of it and how many entries are durable, and
+    /// brings it up to them.
+    pub fn ready<E>(&self, open: impl FnOnce(State, u64) -> Result<Index, E>) -> Result<(), E> {
         if self.progress().is_open {
             return Ok(());
         }
         let mut guard = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        if self.progress().is_open {
+            return Ok(()); // Another thread has opened it.
+        }
         // A batch that was passed over while there was no index is durable by now.
-        let durable = self.progress().durable;
-        *guard = Some(open(durable)?);
+        let (state, durable) = {
+            let progress = self.progress();
+            (progress.state, progress.durable)
+        };
+        *guard = Some(open(state, durable)?);
         let mut progress = self.progress();
         progress.indexed = progress.indexed.max(durable);
-        progress.is_open = true;
+        (progress.is_open, progress.state) = (true, State::Behind);
         Ok(())
     }
 
@@ -199,7 +216,18 @@ impl SharedIndex {
     pub fn peek<T>(&self, read: impl FnOnce(&Index) -> Result<T, IndexError>) -> Result<T, String> {
         let guard = self.index.read().unwrap_or_else(PoisonError::into_inner);
         let index = guard.as_ref().ok_or_else(|| "not open".to_owned())?;
-        read(index).map_err(|error| error.to_string())
+        let found = read(index);
+        drop(guard);
+        found.map_err(|error| {
+            if error.kind() == ErrorKind::Corruption {
+                tracing::warn!(%error, "index is damaged; it will be rebuilt from the segments");
+                let mut guard = self.index.write().unwrap_or_else(PoisonError::into_inner);
+                let mut progress = self.progress();
+                (progress.is_open, progress.state) = (false, State::Damaged);
+                *guard = None;
+            }
+            error.to_string()
+        })
     }
 
     /// Reads the index once it has everything that is durable now.

@@ -437,8 +437,14 @@ impl Ledger {
 
     fn with_index<T>(
         &self,
-        read: impl FnOnce(&crate::index::Index) -> Result<T, crate::index::IndexError>,
+        read: impl Fn(&crate::index::Index) -> Result<T, crate::index::IndexError>,
     ) -> Result<T, ReadError> {
+        if let Ok(found) = self.index.read(&read) {
+            return Ok(found);
+        }
+        // Whatever it is, the segments know it: opened anew, the index is as it should be.
+        let opened = self.index.ready(|state, durable| recover::reopen_index(&self.paths, state, durable));
+        opened.map_err(|error| ReadError::Index { detail: error.to_string() })?;
         self.index.read(read).map_err(|detail| ReadError::Index { detail })
     }
 

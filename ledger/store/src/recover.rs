@@ -12,7 +12,7 @@ use shuyu_tlog::{
 
 use crate::disk;
 use crate::frame::has_frame;
-use crate::index::Index;
+use crate::index::{Index, State};
 use crate::keys::LedgerKeys;
 use crate::ledger::{LogPaths, Paths, PublishError};
 use crate::publish::{Lane, Progress};
@@ -297,9 +297,16 @@ impl<'a> Scan<'a> {
     }
 }
 
+/// Opens the index after a failure.
+pub(crate) fn reopen_index(paths: &Paths, state: State, size: u64) -> Result<Index, OpenError> {
+    match state {
+        State::Behind => open_index(paths, size),
+        State::Damaged => rebuild_index(paths, size),
+    }
+}
+
 /// Opens the index and adds the batches it lacks; makes it anew where it is damaged or ahead of the log.
 pub(crate) fn open_index(paths: &Paths, size: u64) -> Result<Index, OpenError> {
-    let failed = |detail: String| OpenError::Index { path: paths.index.clone(), detail };
     let opened = Index::open(&paths.index).and_then(|index| index.size().map(|have| (index, have)));
     match opened {
         Ok((index, have)) if have <= size => match catch_up(paths, &index, have, size) {
@@ -309,6 +316,12 @@ pub(crate) fn open_index(paths: &Paths, size: u64) -> Result<Index, OpenError> {
         Ok((_, have)) => tracing::warn!(have, size, "index is ahead of the log; rebuilding it"),
         Err(error) => tracing::warn!(%error, "index is damaged; rebuilding it"),
     }
+    rebuild_index(paths, size)
+}
+
+/// Makes the index anew.
+pub(crate) fn rebuild_index(paths: &Paths, size: u64) -> Result<Index, OpenError> {
+    let failed = |detail: String| OpenError::Index { path: paths.index.clone(), detail };
     if paths.index.exists() {
         fs::remove_dir_all(&paths.index).map_err(|source| io_error(&paths.index, source))?;
     }

@@ -156,7 +156,7 @@ impl Sequencer {
         }
         // An entry that is not in the index could be added twice: opened anew, it is brought up to the log.
         let failed = |detail: String| AppendError::Index { detail };
-        let opened = self.index.ready(|durable| recover::open_index(&self.paths, durable));
+        let opened = self.index.ready(|state, durable| recover::reopen_index(&self.paths, state, durable));
         opened.map_err(|error| failed(error.to_string()))?;
         self.recent.forget_below(self.index.size());
         let mut new: HashMap<[u8; 32], u64, BuildHasherDefault<IdentityHasher>> = HashMap::default();
