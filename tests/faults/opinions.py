@@ -69,7 +69,7 @@ def main(whole):
             for name, command in judges.items():
                 status, out, said = run(command(served, url), timeout=300)
                 outcome.add(f"{name} accepts", f"ended with {status}: {last_line(out + said)}" if status else None)
-            for file in FILES if whole else FILES[:5] + FILES[6:7]:
+            for file in FILES if whole else ["checkpoint", "tile/entries/200", "tile/1/000"]:
                 path = served / file
                 good = path.read_bytes()
                 path.write_bytes(flip(file, good))
