@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use shuyu_base::{Did, Digest, UnixMillis};
+use shuyu_evidence::ConvictionKind;
 use shuyu_evidence::compare::{Finding, Party, compare};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -189,7 +190,7 @@ impl Follower {
     /// Raises an alarm, once for each thing that is wrong.
     async fn alarm(&self, nodes: &[&Did], message: &str) -> Result<(), Problem> {
         let nodes: Vec<String> = nodes.iter().map(ToString::to_string).collect();
-        let what = Digest::sha256(format!("{} {message}", nodes.join(" ")).as_bytes()).to_string();
+        let what = Digest::sha256(format!("{} {}", nodes.join(" "), matter(message)).as_bytes()).to_string();
         let store = &self.auditor.store;
         if store.get::<u64>(Table::AlarmsRaised, &what)?.is_some() {
             return Ok(());
@@ -229,6 +230,16 @@ impl Follower {
             })
         };
         state.standing.iter().map(shown).collect()
+    }
+}
+
+/// What an alarm is about. That a log has two histories is one matter, however long they grow.
+fn matter(message: &str) -> &str {
+    let of_log =
+        [ConvictionKind::Fork, ConvictionKind::Inconsistent, ConvictionKind::Rollback, ConvictionKind::Altered];
+    match message.split_once(": ") {
+        Some((head, _)) if of_log.iter().any(|kind| head.starts_with(kind.name())) => head,
+        Some(_) | None => message,
     }
 }
 
