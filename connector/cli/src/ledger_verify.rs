@@ -8,7 +8,7 @@ use shuyu_base::keys::PublicKey;
 use shuyu_base::{Did, HashKind};
 use shuyu_credentials::DidDocument;
 use shuyu_evidence::{Bundle, NodeEvidence, Observed, Verdict};
-use shuyu_ledger::{VerifyError, verify_dir};
+use shuyu_ledger::{TWIN_SUFFIX, VerifyError, verify_dir};
 use shuyu_node::config::FILE_NAME;
 use shuyu_resolver::{DidResolver, Http, HttpOptions};
 use shuyu_tlog::tile::{TILE_WIDTH, tile_bytes};
@@ -17,6 +17,7 @@ use shuyu_tlog::{Checkpoint, LogVerifier, SignedCheckpoint, Tile, Vkey, read_bun
 use crate::context::Globals;
 use crate::failure::{Failure, Outcome, chain};
 use crate::ledger_source::{Files, Source, peek_head, source};
+use crate::ledger_suites::{self, Known, Require};
 use crate::node_dir::{self, NodeKeys};
 use crate::print;
 
@@ -25,9 +26,15 @@ use crate::print;
 pub struct Verify {
     /// A ledger directory, a node directory, or the URL of a served ledger; by default the ledger of --dir
     place: Option<String>,
-    /// Key of the log (a C2SP vkey) that you know from elsewhere; by default the one the ledger shows
+    /// Key of the log (a C2SP vkey) that you know from elsewhere, the Ed25519 one first; by default those the ledger shows
     #[arg(long, value_name = "VKEY", conflicts_with = "node")]
-    vkey: Option<String>,
+    vkey: Vec<String>,
+    /// Which of the known keys must have signed
+    #[arg(long, value_enum, default_value = "any", value_name = "WHICH")]
+    require: Require,
+    /// Check the SM3 twin too, and that both are of the same entries
+    #[arg(long)]
+    twin: bool,
     /// Owner of the log: its DID document is resolved, and the statements' signatures are checked too
     #[arg(long, value_name = "DID")]
     node: Option<Did>,
@@ -59,13 +66,20 @@ struct Owner {
 pub async fn run(globals: &Globals, wish: &Verify) -> Outcome {
     let source = source(globals, wish.place.as_deref())?;
     let files = source.read(globals).await?;
-    let outcome = match (&wish.node, &wish.vkey) {
-        (Some(did), _) => judge(&resolve(did).await?, &files, wish.proof.as_deref()),
-        (None, Some(text)) => source.check(&parse_vkey(text)?, None, &files),
-        (None, None) => match source.keys()? {
-            Some(keys) => source.check_with(&keys, &files),
-            None => source.check(&source.vkey(globals).await?, None, &files),
-        },
+    let given = wish.vkey.iter().map(|text| parse_vkey(text)).collect::<Outcome<Vec<_>>>()?;
+    let owner = match &wish.node {
+        Some(did) => Some(resolve(did).await?),
+        None => None,
+    };
+    let own = if given.is_empty() && owner.is_none() { source.keys()? } else { None };
+    let (known, outcome) = match (&owner, given.first(), &own) {
+        (Some(owner), ..) => (Known::Document(&owner.document), judge(owner, &files, wish.proof.as_deref())),
+        (None, Some(first), _) => (Known::Given(&given), source.check(first, None, &files)),
+        (None, None, Some(keys)) => {
+            let known = Known::Node { ledger: &keys.ledger, sm2: keys.sm2.as_ref() };
+            (known, source.check_with(keys, &files))
+        }
+        (None, None, None) => (Known::Shown, source.check(&source.vkey(globals).await?, None, &files)),
     };
     if let (Some(proof), Err(failure)) = (&wish.proof, &outcome)
         && proof.exists()
@@ -77,6 +91,15 @@ pub async fn run(globals: &Globals, wish: &Verify) -> Outcome {
         });
     }
     let summary = outcome?;
+    if wish.require == Require::All {
+        let keys = known.keys(globals, &source, &summary.origin, HashKind::Sha256).await?;
+        let count = ledger_suites::demand_all(&keys, &files.checkpoint)?;
+        globals.say(format_args!("signed by all {count} of its known keys"));
+    }
+    if wish.twin {
+        let bindings = twin(globals, &source, &known, &summary, &files).await?;
+        globals.say(format_args!("the SM3 twin holds, bound to the log by {bindings} entries"));
+    }
     if globals.is_json() {
         let all = json!({"origin": summary.origin, "size": summary.size, "root": summary.root,
             "statements": summary.has_statements, "verified": true});
@@ -88,6 +111,19 @@ pub async fn run(globals: &Globals, wish: &Verify) -> Outcome {
         globals.say(format_args!("the statements' own signatures were not checked: add --node DID"));
     }
     Ok(())
+}
+
+/// Checks the twin by itself and against the log; returns how many entries bind it.
+async fn twin(globals: &Globals, source: &Source, known: &Known<'_>, log: &Summary, files: &Files) -> Outcome<u64> {
+    let place = ledger_suites::twin_of(source)?;
+    let of_twin = place.read(globals).await?;
+    let origin = format!("{}{TWIN_SUFFIX}", log.origin);
+    let keys = known.keys(globals, &place, &origin, HashKind::Sm3).await?;
+    ledger_suites::demand_all(&keys, &of_twin.checkpoint)?;
+    let signed = |key: &&Vkey| SignedCheckpoint::open(&of_twin.checkpoint, key).is_ok();
+    let key = keys.iter().find(signed).ok_or_else(|| does_not_hold("no key of the twin has signed it".to_owned()))?;
+    check(key, None, &of_twin)?;
+    ledger_suites::compare(files, &of_twin)
 }
 
 fn copy(failure: &Failure) -> Failure {
@@ -175,7 +211,8 @@ fn check(vkey: &Vkey, signing: Option<&PublicKey>, files: &Files) -> Outcome<Sum
     let signed = SignedCheckpoint::open(&files.checkpoint, vkey)
         .map_err(|error| does_not_hold(format!("`checkpoint`: {}", chain(&error))))?;
     let head = signed.checkpoint();
-    let mut verifier = LogVerifier::new(HashKind::Sha256, [head]).map_err(|error| does_not_hold(error.to_string()))?;
+    let mut verifier =
+        LogVerifier::new(vkey.kind().tree_hash(), [head]).map_err(|error| does_not_hold(error.to_string()))?;
     let mut wrong = Vec::new();
     for (path, bytes) in files.tiles.iter().filter(|(path, _)| path.tile() == Tile::Entries) {
         let entries = read_bundle(bytes, path.width()).map_err(|error| does_not_hold(format!("`{path}`: {error}")))?;

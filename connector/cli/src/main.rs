@@ -24,6 +24,7 @@ mod key;
 mod ledger;
 mod ledger_restore;
 mod ledger_source;
+mod ledger_suites;
 mod ledger_verify;
 mod negotiation;
 mod node_dir;

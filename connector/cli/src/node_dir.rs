@@ -41,6 +41,8 @@ pub struct NodeKeys {
     pub signing: PublicKey,
     /// Signs the ledger's head.
     pub ledger: PublicKey,
+    /// Signs it by the national suite, where the node has one.
+    pub sm2: Option<PublicKey>,
 }
 
 /// Decrypts the key files that the configuration names; only the public halves leave this function.
@@ -59,5 +61,6 @@ pub fn keys(dir: &Path, config: &Config) -> Outcome<NodeKeys> {
         Ok(key.public().clone())
     };
     let ring = KeyRing::load(dir, config).map_err(|error| Failure::invalid(chain(&error)))?;
-    Ok(NodeKeys { signing: public(&ring.file)?, ledger: public(&config.keys.ledger_key)? })
+    let sm2 = config.keys.sm2_key.as_deref().map(public).transpose()?;
+    Ok(NodeKeys { signing: public(&ring.file)?, ledger: public(&config.keys.ledger_key)?, sm2 })
 }

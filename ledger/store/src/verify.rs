@@ -144,7 +144,12 @@ fn compare_tile(served: &Path, path: TilePath, expected: &[u8], wrong: &mut Opti
         bytes.truncate(expected.len());
     }
     if bytes != expected && wrong.is_none() {
-        *wrong = Some(format!("`{path}` is not what the entries hash to"));
+        let bundle =
+            TilePath::new(Tile::Entries, path.index(), path.width()).filter(|_| path.tile() == Tile::Hashes(0));
+        *wrong = Some(match bundle {
+            Some(bundle) => format!("`{path}` is not what the entries in `{bundle}` hash to"),
+            None => format!("`{path}` is not what the entries hash to"),
+        });
     }
     Ok(())
 }
