@@ -1,5 +1,7 @@
 //! The levels of acknowledgement: durable with a promise, included, witnessed.
 
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! Attacks on the choice of algorithms: what one key signed for one tree stands for nothing else.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use std::sync::Arc;
 
