@@ -27,7 +27,6 @@ use serde_json::{Value, json};
 use shuyu_base::{Did, Digest, HashKind, UnixMillis};
 use shuyu_evidence::{Act, Statement};
 use shuyu_ledger::Ledger;
-use shuyu_tlog::note::MAX_NOTE_BYTES;
 use shuyu_tlog::{Checkpoint, Note, SignedCheckpoint, Vkey};
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -47,6 +46,8 @@ use crate::witness::cosigning::keep_head;
 pub const MAX_RECEIPT_BYTES: usize = 64 * 1024;
 /// Longest pause before an anchor that failed is tried again.
 const RETRY: Duration = Duration::from_secs(60);
+/// Largest checkpoint taken into our ledger, with its signatures, in bytes: about a hundred witnesses.
+const MAX_ANCHOR_BYTES: usize = 16 * 1024;
 /// Shortest time between two anchors that one node may put into our ledger, in milliseconds.
 const TAKE_EVERY_MS: i64 = 10_000;
 /// Most nodes whose last anchor is remembered.
@@ -252,7 +253,8 @@ pub struct AnchorDesk {
     evidence: Evidence,
     ledger: Arc<Ledger>,
     peers: Arc<Peers>,
-    last: Mutex<HashMap<Did, UnixMillis>>,
+    /// When each node came last, and with which size.
+    last: Mutex<HashMap<Did, (UnixMillis, u64)>>,
 }
 
 impl AnchorDesk {
@@ -267,8 +269,8 @@ impl AnchorDesk {
         let claims = self.doorkeeper.claims(authorization, clock::now()).await;
         let claims = claims.map_err(|error| Problem::new(StatusCode::UNAUTHORIZED, chain(&error)))?;
         let caller = claims.issuer;
-        self.pace(&caller)?;
         let head = self.opened(&caller, body).await?;
+        self.pace(&caller, head.size)?;
         let event = Digest::sha256(body);
         let about = About {
             kind: FOREIGN_HEAD.to_owned(),
@@ -293,16 +295,21 @@ impl AnchorDesk {
     }
 
     /// Refuses a caller that comes too often: every anchor is an entry for ever.
-    fn pace(&self, caller: &Did) -> Result<(), Problem> {
+    fn pace(&self, caller: &Did, size: u64) -> Result<(), Problem> {
         let now = clock::now();
+        let too_many = |words: &str| Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, words));
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.get(caller).is_some_and(|before| now.0.saturating_sub(before.0) < TAKE_EVERY_MS) {
-            return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "one anchor every 10 seconds"));
+        match last.get(caller) {
+            Some((at, _)) if (0..TAKE_EVERY_MS).contains(&now.0.saturating_sub(at.0)) => {
+                return too_many("one anchor every 10 seconds");
+            }
+            Some((_, known)) if size <= *known => {
+                return Err(Problem::conflict(format!("a checkpoint of size {known} was taken already")));
+            }
+            None if MAX_CALLERS <= last.len() => return too_many("too many nodes anchor here"),
+            Some(_) | None => {}
         }
-        if MAX_CALLERS <= last.len() {
-            last.retain(|_, before| now.0.saturating_sub(before.0) < TAKE_EVERY_MS);
-        }
-        last.insert(caller.clone(), now);
+        last.insert(caller.clone(), (now, size));
         Ok(())
     }
 
@@ -320,7 +327,7 @@ impl AnchorDesk {
 
 /// The route below the public root.
 pub fn router(desk: Arc<AnchorDesk>) -> Router {
-    Router::new().route("/ledger/anchor", post(take)).layer(DefaultBodyLimit::max(MAX_NOTE_BYTES)).with_state(desk)
+    Router::new().route("/ledger/anchor", post(take)).layer(DefaultBodyLimit::max(MAX_ANCHOR_BYTES)).with_state(desk)
 }
 
 async fn take(State(desk): State<Arc<AnchorDesk>>, headers: HeaderMap, body: Bytes) -> Response {

@@ -125,6 +125,12 @@ impl Auditor {
         let vkey = self.text(did, &format!("{root}/vkey"), 4096).await?.trim().to_owned();
         let parsed: Vkey =
             vkey.parse().map_err(|error| Problem::peer(format!("`{did}` serves a bad vkey: {error}")))?;
+        // A log under somebody else's name would take that name's place with everyone who goes by names.
+        let own_name = root.split_once("://").map_or(root.as_str(), |(_, bare)| bare);
+        if parsed.name() != own_name {
+            let words = format!("the ledger at `{root}` calls itself `{}`, which is not its address", parsed.name());
+            return Err(Problem::peer(words));
+        }
         if !document.methods().iter().any(|method| method.key == *parsed.key()) {
             return Err(Problem::peer(format!("the ledger key of `{did}` is not in its DID document")));
         }
@@ -212,7 +218,12 @@ impl Auditor {
         // other ways, so they stand where their size belongs: only checkpoints tell in which order it served them.
         let mut also = self.witness.as_ref().map(|desk| desk.refused(vkey.name())).transpose()?.unwrap_or_default();
         also.extend(self.text(&did, &format!("{root}/witnessed"), MAX_CHECKPOINT_BYTES).await);
-        also.retain(|note| *note != checkpoint && row.observed.iter().all(|seen| seen.checkpoint != *note));
+        // What is larger than the checkpoint at hand was made after it: it comes again when that much is mirrored.
+        let is_mirrored = |note: &String| {
+            SignedCheckpoint::open(note.as_bytes(), &vkey).is_ok_and(|head| head.checkpoint().size <= row.size)
+        };
+        also.retain(|note| *note != checkpoint && is_mirrored(note));
+        also.retain(|note| row.observed.iter().all(|seen| seen.checkpoint != *note));
         // Checkpoints are remembered last: what they cover is on our disk by then.
         for note in also {
             let Some(size) = size_of(&note) else { continue };

@@ -517,6 +517,9 @@ impl Config {
         if !(1..=3600).contains(&self.audit.every_s) {
             return bad("audit.every-s", "must be 1 to 3600");
         }
+        if self.ledger.heads_every_s == Some(0) {
+            return bad("ledger.heads-every-s", "must be at least 1");
+        }
         if self.ledger.promise_s.is_some_and(|promise_s| !(1..=86_400).contains(&promise_s)) {
             return bad("ledger.promise-s", "must be 1 to 86400");
         }

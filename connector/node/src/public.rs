@@ -22,6 +22,9 @@ const FOREVER: &str = "public, max-age=31536000, immutable";
 /// The same for the reader alone, where not everybody may read.
 const FOREVER_PRIVATE: &str = "private, max-age=31536000, immutable";
 
+/// Most requests for files of mirrors served at once.
+const MAX_MIRROR_READERS: usize = 16;
+
 /// Routes below the public root.
 pub fn router(identity: &Identity, ledger: Arc<Ledger>, readers: Arc<Readers>, metrics: Metrics) -> Router {
     let document = identity.document.to_json();
@@ -35,11 +38,15 @@ pub fn router(identity: &Identity, ledger: Arc<Ledger>, readers: Arc<Readers>, m
 
 /// The mirrors of followed ledgers, each a log below the hash of its origin (C2SP tlog-mirror).
 pub fn mirrors(auditor: Arc<Auditor>) -> Router {
-    Router::new().route("/mirror/{origin}/{*path}", get(mirrored)).with_state(auditor)
+    Router::new()
+        .route("/mirror/{origin}/{*path}", get(mirrored))
+        .layer(tower::limit::GlobalConcurrencyLimitLayer::new(MAX_MIRROR_READERS))
+        .with_state(auditor)
 }
 
 async fn mirrored(State(auditor): State<Arc<Auditor>>, Path((origin, path)): Path<(String, String)>) -> Response {
-    let Some(file) = auditor.mirrored(&origin, &path) else { return StatusCode::NOT_FOUND.into_response() };
+    let found = tokio::task::spawn_blocking(move || auditor.mirrored(&origin, &path)).await;
+    let Ok(Some(file)) = found else { return StatusCode::NOT_FOUND.into_response() };
     match tokio::fs::read(file).await {
         Ok(bytes) => bytes.into_response(),
         Err(_) => StatusCode::NOT_FOUND.into_response(),

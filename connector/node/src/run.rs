@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::{Router, middleware};
+use axum::Router;
 use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
 use shuyu_data_plane::{
@@ -281,19 +281,9 @@ impl Node {
         let spool = Spool::open(&dir.join("spool"), spool_limits(&config))?;
         let pull = Pull { gate: Arc::clone(&gate) as SharedGate, engine: Arc::clone(&engine), spool };
         let data = pull_router(pull.clone());
-        let dsp = dsp
-            .layer(middleware::from_fn(whole::carried_through))
-            .layer(tower::limit::GlobalConcurrencyLimitLayer::new(config.limits.max_requests))
-            .layer(middleware::from_fn(whole::read));
         let public = public::router(&identity, Arc::clone(&ledger), readers, metrics.clone())
-            .merge(dsp)
-            .merge(
-                claims
-                    .public
-                    .layer(middleware::from_fn(whole::carried_through))
-                    .layer(tower::limit::GlobalConcurrencyLimitLayer::new(config.limits.max_requests))
-                    .layer(middleware::from_fn(whole::read)),
-            )
+            .merge(whole::carried(dsp, config.limits.max_requests))
+            .merge(whole::carried(claims.public, config.limits.max_requests))
             .merge(data.layer(tower::limit::GlobalConcurrencyLimitLayer::new(config.limits.max_requests)));
         let anchoring = Anchoring::new(
             dir,
@@ -302,12 +292,15 @@ impl Node {
         )?;
         let public = if config.ledger.take_anchors {
             let (ledger, peers) = (Arc::clone(&ledger), Arc::clone(&peers));
-            public.merge(anchor_router(AnchorDesk::new(doorkeeper.clone(), tools.evidence.clone(), ledger, peers)))
+            let desk = AnchorDesk::new(doorkeeper.clone(), tools.evidence.clone(), ledger, peers);
+            public.merge(whole::carried(anchor_router(desk), config.limits.max_requests))
         } else {
             public
         };
         let public = match &witness {
-            Some(witness) => public.merge(witness_router(Arc::clone(witness))),
+            Some(witness) => {
+                public.merge(whole::carried(witness_router(Arc::clone(witness)), config.limits.max_requests))
+            }
             None => public,
         };
         let public =

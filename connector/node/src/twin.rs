@@ -16,6 +16,7 @@ use crate::clock;
 use crate::evidence::{Evidence, EvidenceError};
 use crate::identity::Identity;
 use crate::store::Batch;
+use crate::witness::cosigning::is_bookkeeping;
 
 /// How often a head is bound while entries are added.
 const EPOCH: Duration = Duration::from_secs(60);
@@ -60,9 +61,7 @@ impl TwinBinder {
         if head.size <= bound_to {
             return Ok(bound_to);
         }
-        // After a start, the log may end with a binding.
-        let last = self.ledger.entry(head.size - 1).ok();
-        if last.is_some_and(|entry| shuyu_evidence::peek(&entry).is_ok_and(|statement| statement.kind == KIND)) {
+        if is_bookkeeping(&self.ledger, bound_to, head.size) {
             return Ok(head.size);
         }
         let did = &self.identity.did;

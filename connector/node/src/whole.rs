@@ -6,11 +6,12 @@
 
 use std::time::Duration;
 
+use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::http::header::CONNECTION;
-use axum::middleware::Next;
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use bytes::BytesMut;
 use futures::StreamExt as _;
@@ -22,6 +23,14 @@ use crate::problem::Problem;
 const BODY_TIME: Duration = Duration::from_secs(20);
 /// How much of a body that is too large is read and thrown away.
 const MAX_THROWN_BYTES: usize = 8 * MAX_MESSAGE_BYTES;
+
+/// Puts routes behind all of this, with at most `max_requests` of them served at once.
+pub fn carried(routes: Router, max_requests: usize) -> Router {
+    routes
+        .layer(middleware::from_fn(carried_through))
+        .layer(tower::limit::GlobalConcurrencyLimitLayer::new(max_requests))
+        .layer(middleware::from_fn(read))
+}
 
 /// Reads the body, bounded in size and time.
 pub async fn read(request: Request, next: Next) -> Response {

@@ -142,6 +142,8 @@ impl Publisher {
                 }
                 Err(error) => {
                     tracing::error!(%error, "log halted: what is on disk is not what was committed");
+                    // Not between the look and the exchange of who shows cosignatures.
+                    let _serving = self.serving.lock().unwrap_or_else(PoisonError::into_inner);
                     drop(self.published.send_replace(Err(error.to_string())));
                     return;
                 }

@@ -5,7 +5,7 @@
 //! remembered only when what it covers is on disk.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,12 @@ use crate::events::Events;
 use crate::problem::Problem;
 use crate::store::{Batch, StoreError, Table};
 
+/// Longest time for copying from one node in one pass; the next pass goes on with what is left.
+const COPY_TIME: Duration = Duration::from_secs(60);
+/// Most findings of one node, or of one pair, that one pass turns into alarms; the report has them all.
+const MAX_FINDINGS: usize = 100;
+/// Most processes compared again because a counterpart was missing.
+const MAX_OPEN: usize = 10_000;
 /// Most alarms of one listing.
 const MAX_ALARMS: usize = 1000;
 
@@ -55,12 +61,14 @@ pub struct Follower {
     events: Events,
     every: Duration,
     state: Mutex<State>,
+    standing: StdMutex<BTreeMap<Did, Standing>>,
 }
 
 #[derive(Default)]
 struct State {
     verified: HashMap<Did, Verified>,
-    standing: BTreeMap<Did, Standing>,
+    /// What was judged as a whole last, by the digest of all that was held then.
+    judged: HashMap<Did, (Digest, Vec<String>)>,
     /// Processes whose last message has no counterpart yet: to be compared again.
     open: BTreeSet<(Did, Did, String)>,
 }
@@ -68,7 +76,7 @@ struct State {
 impl Follower {
     /// A pass every `every`.
     pub fn new(auditor: Arc<Auditor>, events: Events, every: Duration) -> Self {
-        Self { auditor, events, every, state: Mutex::default() }
+        Self { auditor, events, every, state: Mutex::default(), standing: StdMutex::default() }
     }
 
     /// Follows until told to stop.
@@ -96,28 +104,32 @@ impl Follower {
         let mut touched: BTreeMap<Did, BTreeSet<String>> = BTreeMap::new();
         for row in &rows {
             let Ok(did) = row.did.parse::<Did>() else { continue };
-            let (standing, processes) = self.look(&did, &mut state).await?;
-            for finding in &standing.findings {
+            let mut standing = self.standing().get(&did).cloned().unwrap_or_default();
+            // What goes wrong with one node is no reason to pass over the others.
+            let processes = match self.look(&did, &mut state, &mut standing).await {
+                Ok(processes) => processes,
+                Err(problem) => {
+                    standing.unreached = Some(problem.detail);
+                    BTreeSet::new()
+                }
+            };
+            for finding in standing.findings.iter().take(MAX_FINDINGS) {
                 self.alarm(&[&did], finding).await?;
             }
-            state.standing.insert(did.clone(), standing);
+            self.standing().insert(did.clone(), standing);
             touched.insert(did, processes);
         }
         self.compare(&mut state, &touched).await
     }
 
     /// Copies and verifies what is new at one node; the processes that it concerns.
-    async fn look(&self, did: &Did, state: &mut State) -> Result<(Standing, BTreeSet<String>), Problem> {
-        let mut standing = state.standing.get(did).cloned().unwrap_or_default();
-        let untraced = match self.auditor.refresh(did).await {
-            Ok(untraced) => untraced,
-            Err(problem) => {
-                standing.unreached = Some(problem.detail);
-                return Ok((standing, BTreeSet::new()));
-            }
-        };
+    async fn look(&self, did: &Did, state: &mut State, standing: &mut Standing) -> Result<BTreeSet<String>, Problem> {
+        let slow = || Problem::peer("it takes long to copy; going on with the others, and then with the rest");
+        let copied = tokio::time::timeout(COPY_TIME, self.auditor.refresh(did)).await;
+        let untraced = copied.map_err(|_| slow()).and_then(|copied| copied)?;
         let now = clock::now();
-        let Some(row) = self.auditor.row(did)? else { return Ok((standing, BTreeSet::new())) };
+        let Some(row) = self.auditor.row(did)? else { return Ok(BTreeSet::new()) };
+        let held = Digest::sha256(&serde_json::to_vec(&row).unwrap_or_default());
         let mut verified = state.verified.remove(did).unwrap_or_else(Verified::nothing);
         let (auditor, of) = (Arc::clone(&self.auditor), did.clone());
         let grown = tokio::task::spawn_blocking(move || {
@@ -140,11 +152,17 @@ impl Follower {
             }
             // Something does not fit: the whole log is judged, which says what.
             None => {
-                standing.findings.extend(self.auditor.judged(did).await?);
+                let known = state.judged.get(did).filter(|(what, _)| *what == held).map(|(_, known)| known.clone());
+                let findings = match known {
+                    Some(findings) => findings,
+                    None => self.auditor.judged(did).await?,
+                };
+                standing.findings.extend(findings.iter().cloned());
+                state.judged.insert(did.clone(), (held, findings));
                 BTreeSet::new()
             }
         };
-        Ok((standing, processes))
+        Ok(processes)
     }
 
     /// Compares the accounts of every two nodes over the processes that are new or still open.
@@ -168,11 +186,13 @@ impl Follower {
                     Party { did: b, statements: &b_says, seen_at: b_has.seen_at },
                 );
                 for process in &report.processes {
-                    if process.findings.iter().any(|finding| matches!(finding, Finding::Pending { .. })) {
+                    if open.len() < MAX_OPEN
+                        && process.findings.iter().any(|finding| matches!(finding, Finding::Pending { .. }))
+                    {
                         open.insert(((*a).clone(), (*b).clone(), process.process.clone()));
                     }
                 }
-                let faults = report.faults();
+                let faults = report.faults().take(MAX_FINDINGS);
                 found.extend(
                     faults.map(|(process, finding)| {
                         ((*a).clone(), (*b).clone(), format!("process `{process}`: {finding}"))
@@ -220,8 +240,7 @@ impl Follower {
     }
 
     /// How each followed node fares.
-    pub async fn standings(&self) -> Vec<Value> {
-        let state = self.state.lock().await;
+    pub fn standings(&self) -> Vec<Value> {
         let shown = |(did, standing): (&Did, &Standing)| {
             json!({
                 "did": did.as_str(), "verified_entries": standing.size, "holds": standing.findings.is_empty(),
@@ -229,7 +248,11 @@ impl Follower {
                 "findings": standing.findings,
             })
         };
-        state.standing.iter().map(shown).collect()
+        self.standing().iter().map(shown).collect()
+    }
+
+    fn standing(&self) -> MutexGuard<'_, BTreeMap<Did, Standing>> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

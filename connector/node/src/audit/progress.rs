@@ -3,15 +3,18 @@
 //! A start verifies the mirror from its first byte again: nothing that was copied is believed because it was believed
 //! once.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::Path;
 
-use shuyu_base::{Did, HashKind, UnixMillis};
+use shuyu_base::{Did, Digest, HashKind, UnixMillis};
 use shuyu_credentials::DidDocument;
 use shuyu_evidence::Statement;
 use shuyu_tlog::{Checkpoint, Hash, SignedCheckpoint, Tile, TilePath, Tree, Vkey, leaf_hash, read_bundle};
 
 const KIND: HashKind = HashKind::Sha256;
+
+/// The right edge of the tree is kept every so many entries, so that an older head costs little.
+const KEEP_EVERY: u64 = 4096;
 
 /// A log as far as it was verified.
 pub(super) struct Verified {
@@ -20,8 +23,11 @@ pub(super) struct Verified {
     processes: HashMap<String, Vec<Statement>>,
     /// Until when the auditor has read the log.
     pub seen_at: UnixMillis,
-    /// Checkpoints held against the tree already, by text.
-    heads: BTreeSet<String>,
+    /// The tree at every multiple of [`KEEP_EVERY`], in order.
+    edges: Vec<Tree>,
+    /// Heads held against the tree already, and the digests of the observed texts of them.
+    heads: HashMap<u64, Hash>,
+    texts: HashSet<[u8; 32]>,
 }
 
 /// What a pass found new.
@@ -45,7 +51,14 @@ pub(super) struct Mirrored<'a> {
 
 impl Verified {
     pub fn nothing() -> Self {
-        Self { tree: Tree::new(KIND), processes: HashMap::new(), seen_at: UnixMillis(0), heads: BTreeSet::new() }
+        Self {
+            tree: Tree::new(KIND),
+            processes: HashMap::new(),
+            seen_at: UnixMillis(0),
+            edges: Vec::new(),
+            heads: HashMap::new(),
+            texts: HashSet::new(),
+        }
     }
 
     pub fn size(&self) -> u64 {
@@ -66,16 +79,19 @@ impl Verified {
         newest.is_none_or(|size| self.tree.size() <= size).then_some(())?;
         let mut heads: Vec<Checkpoint> = Vec::new();
         let mut texts = Vec::new();
-        for bytes in log.observed.iter().filter(|bytes| !self.heads.contains(**bytes)) {
-            heads.push(SignedCheckpoint::open(bytes.as_bytes(), log.vkey).ok()?.checkpoint().clone());
+        for bytes in log.observed.iter().filter(|bytes| !self.texts.contains(&digest_of(bytes))) {
+            let head = SignedCheckpoint::open(bytes.as_bytes(), log.vkey).ok()?.checkpoint().clone();
+            if self.heads.get(&head.size) != Some(&head.root) {
+                heads.push(head);
+            }
             texts.push((*bytes).to_owned());
         }
         heads.sort_by_key(|head| head.size);
-        let mut next = Growing { tree: self.tree.clone(), statements: Vec::new(), bundle: None };
+        let mut next = Growing { tree: self.tree.clone(), edges: Vec::new(), statements: Vec::new(), bundle: None };
         for head in &heads {
             let end = heads.last()?.size.max(self.tree.size());
             let root = if head.size < next.tree.size() {
-                next.root_at(head.size, end, log.dir)?
+                next.root_at(head.size, end, log.dir, &self.edges)?
             } else {
                 next.read_to(head.size, end, log)?;
                 next.tree.root()
@@ -91,7 +107,9 @@ impl Verified {
         // The newest head with the most lines: what the mirror serves.
         let newest = |text: &&String| size_of(text) == Some(self.tree.size());
         growth.head = texts.iter().filter(newest).max_by_key(|text| text.len()).cloned();
-        self.heads.extend(texts);
+        self.edges.extend(next.edges);
+        self.heads.extend(heads.iter().map(|head| (head.size, head.root)));
+        self.texts.extend(texts.iter().map(|text| digest_of(text)));
         self.seen_at = now;
         Some(growth)
     }
@@ -102,8 +120,13 @@ fn size_of(text: &str) -> Option<u64> {
     text.split('\n').nth(1)?.parse().ok()
 }
 
+fn digest_of(text: &str) -> [u8; 32] {
+    *Digest::sha256(text.as_bytes()).bytes()
+}
+
 struct Growing {
     tree: Tree,
+    edges: Vec<Tree>,
     statements: Vec<Statement>,
     /// The entry bundle read last, by its number.
     bundle: Option<(u64, Vec<Vec<u8>>)>,
@@ -120,16 +143,21 @@ impl Growing {
             let statement = shuyu_evidence::open(&entry, key_of).ok()?;
             (statement.by == *log.did).then_some(())?;
             self.tree.push(leaf);
+            if self.tree.size().is_multiple_of(KEEP_EVERY) {
+                self.edges.push(self.tree.clone());
+            }
             self.statements.push(statement);
         }
         Some(())
     }
 
-    /// The root over the first `size` entries, hashed anew: a cosigned head comes later than the one it is of.
-    fn root_at(&mut self, size: u64, end: u64, dir: &Path) -> Option<Hash> {
-        let mut tree = Tree::new(KIND);
-        for index in 0..size {
-            tree.push(leaf_hash(KIND, &self.entry(index, end, dir)?));
+    /// The root over the first `size` entries, hashed from the edge kept before it: a cosigned head comes later than the
+    /// one it is of.
+    fn root_at(&mut self, size: u64, end: u64, dir: &Path, kept: &[Tree]) -> Option<Hash> {
+        let before = kept.iter().chain(&self.edges).take_while(|edge| edge.size() <= size).last();
+        let mut tree = before.cloned().unwrap_or_else(|| Tree::new(KIND));
+        while tree.size() < size {
+            tree.push(leaf_hash(KIND, &self.entry(tree.size(), end, dir)?));
         }
         Some(tree.root())
     }

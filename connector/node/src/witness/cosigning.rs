@@ -102,6 +102,8 @@ pub struct Cosigning {
     targets: Vec<Target>,
     /// How often a cosigned head is stated in the ledger.
     head_epoch_ms: i64,
+    /// Size of the head stated last.
+    stated_to: u64,
 }
 
 impl Cosigning {
@@ -125,7 +127,7 @@ impl Cosigning {
             ledger.served().expect_witnesses();
         }
         let head_epoch_ms = i64::try_from(head_epoch.as_millis()).unwrap_or(i64::MAX);
-        Self { ledger, evidence, identity, http, quorums, targets, head_epoch_ms }
+        Self { ledger, evidence, identity, http, quorums, targets, head_epoch_ms, stated_to: 0 }
     }
 
     /// Asks until told to stop. Returns at once where no policy needs a witness.
@@ -216,12 +218,16 @@ impl Cosigning {
 
     /// States the newest cosigned head in the ledger, unless that was done lately or nothing came since: nobody could
     /// know these signatures before they were given, so what stands behind the statement was written later.
-    async fn state_head(&self, stated_at: UnixMillis) -> UnixMillis {
+    async fn state_head(&mut self, stated_at: UnixMillis) -> UnixMillis {
         let now = clock::now();
-        let is_due = self.head_epoch_ms <= now.0.saturating_sub(stated_at.0);
+        // A clock that was set back makes it due, too.
+        let is_due = !(0..self.head_epoch_ms).contains(&now.0.saturating_sub(stated_at.0));
         let Some(head) = self.ledger.served().witnessed_head().filter(|_| is_due) else { return stated_at };
         match self.state(&head).await {
-            Ok(()) => now,
+            Ok(()) => {
+                self.stated_to = head.checkpoint().size;
+                now
+            }
             Err(error) => {
                 tracing::warn!(%error, "a cosigned head was not stated; trying again");
                 stated_at
@@ -231,9 +237,7 @@ impl Cosigning {
 
     async fn state(&self, head: &SignedCheckpoint) -> Result<(), EvidenceError> {
         let size = head.checkpoint().size;
-        let last = size.checked_sub(1).and_then(|last| self.ledger.entry(last).ok());
-        let is_own = |entry: &Vec<u8>| shuyu_evidence::peek(entry).is_ok_and(|known| known.kind == WITNESSED_HEAD);
-        if last.as_ref().is_none_or(is_own) {
+        if is_bookkeeping(&self.ledger, self.stated_to, size) {
             return Ok(());
         }
         // What stands behind the statement must not be older than it: whatever was kept from the ledger goes first.
@@ -274,7 +278,22 @@ pub(crate) fn keep_head(log: &Served, event: &Digest, bytes: &[u8]) -> std::io::
     let file = dir.join(name.rsplit(':').next().unwrap_or_default());
     let part = file.with_extension("part");
     std::fs::write(&part, bytes)?;
-    std::fs::rename(part, file)
+    std::fs::File::open(&part)?.sync_all()?;
+    std::fs::rename(part, file)?;
+    std::fs::File::open(&dir)?.sync_all()
+}
+
+/// Most entries looked at to find one that says more than how the ledger is kept.
+const MAX_LOOKED_AT: u64 = 16;
+
+/// Whether entries `from..to` say nothing but how ledgers are kept: heads and anchors about themselves need no further head.
+pub(crate) fn is_bookkeeping(ledger: &Ledger, from: u64, to: u64) -> bool {
+    const KINDS: [&str; 4] = [WITNESSED_HEAD, "ledger.sm3-head", "ledger.anchored", "ledger.foreign-head"];
+    let is_of = |index: u64| {
+        let entry = ledger.entry(index);
+        entry.is_ok_and(|entry| shuyu_evidence::peek(&entry).is_ok_and(|known| KINDS.contains(&known.kind.as_str())))
+    };
+    to.saturating_sub(from) <= MAX_LOOKED_AT && (from..to).all(is_of)
 }
 
 /// What is being cosigned.
@@ -319,10 +338,10 @@ async fn submit(ledger: Arc<Ledger>, http: &Http, target: &mut Target, head: &Si
     let size = head.checkpoint().size;
     let mut old_size = target.size.min(size);
     for _ in 0..2 {
-        let (ledger, from) = (Arc::clone(&ledger), old_size);
+        let (log, from) = (Arc::clone(&ledger), old_size);
         let proof = tokio::task::spawn_blocking(move || match from {
             0 => Ok(Vec::new()),
-            from => ledger.served().prove_continues(from, size),
+            from => log.served().prove_continues(from, size),
         });
         let proof = match proof.await {
             Ok(Ok(proof)) => proof,
@@ -336,7 +355,12 @@ async fn submit(ledger: Arc<Ledger>, http: &Http, target: &mut Target, head: &Si
         };
         match (answer.status, known_size(&answer.body)) {
             (200, _) => return cosigned(target, &note, &answer.body),
-            (409, Some(known)) if size < known => return Asked::Ahead(known),
+            (409, Some(known)) if size < known => {
+                // Anybody may submit a newer checkpoint of ours before we do.
+                let newest = ledger.checkpoint().map_or(0, |newest| newest.checkpoint().size);
+                let is_ours = known <= newest;
+                return if is_ours { failed(&format!("it knows size {known} already")) } else { Asked::Ahead(known) };
+            }
             (409, Some(known)) if known < target.size => {
                 let told = convict(http, target).await;
                 let (name, sized) = (target.key.name(), target.size);

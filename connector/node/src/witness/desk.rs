@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use shuyu_base::Digest;
 use shuyu_tlog::witness::MAX_ADD_CHECKPOINT_BYTES;
-use shuyu_tlog::{AddCheckpoint, Hash, LogPolicy, Note, Seen, Vkey, WitnessRefusal, WitnessSigner};
+use shuyu_tlog::{AddCheckpoint, Hash, LogPolicy, Note, NoteSignature, Seen, Vkey, WitnessRefusal, WitnessSigner};
 use tokio::sync::Mutex;
 
 use super::high_water::HighWater;
@@ -41,7 +41,7 @@ struct LogRow {
     /// The note with our cosignature.
     note: String,
     time_s: u64,
-    /// Checkpoints that the log signed and that do not continue this one.
+    /// Checkpoints that the log signed, of a size for which another root was cosigned.
     refused: Vec<String>,
 }
 
@@ -149,9 +149,9 @@ impl WitnessDesk {
         let row: Option<LogRow> = self.store.get(Table::Witness, &place(origin))?;
         let seen = row.as_ref().and_then(seen);
         match request.decide(&policy, self.signer.key(), seen.as_ref()) {
-            Ok(next) => self.cosign(request, next, row, &mut standing).await,
+            Ok(next) => self.cosign((request, &policy), next, row, &mut standing).await,
             Err(refusal) => {
-                self.remember(request, &refusal, row, &mut standing).await?;
+                self.remember((request, &policy), &refusal, row, &mut standing).await?;
                 Err(refusal.into())
             }
         }
@@ -159,7 +159,7 @@ impl WitnessDesk {
 
     async fn cosign(
         &self,
-        request: &AddCheckpoint,
+        (request, policy): (&AddCheckpoint, &LogPolicy),
         next: Seen,
         row: Option<LogRow>,
         standing: &mut StandingRow,
@@ -171,8 +171,7 @@ impl WitnessDesk {
         let line = self.signer.cosign(&request.note, time_s);
         let line = line.map_err(|error| WitnessError::Retired { reason: error.to_string() })?;
         // Served to monitors: the log's own lines that were verified, and ours.
-        let origin_lines = request.note.signatures().iter().filter(|line| line.name == origin).cloned();
-        let note = bare(&request.note).with_signatures(origin_lines.chain([line.clone()]));
+        let note = verified(&request.note, policy).with_signatures([line.clone()]);
         let row = LogRow {
             origin: origin.to_owned(),
             size: next.size,
@@ -194,7 +193,7 @@ impl WitnessDesk {
     /// Keeps what convicts somebody: the log that forked, or this witness.
     async fn remember(
         &self,
-        request: &AddCheckpoint,
+        (request, policy): (&AddCheckpoint, &LogPolicy),
         refusal: &WitnessRefusal,
         row: Option<LogRow>,
         standing: &mut StandingRow,
@@ -206,10 +205,12 @@ impl WitnessDesk {
                 tracing::error!(%refusal, "the witness signs no more");
                 batch.put(Table::Witness, STANDING, &*standing)?;
             }
-            WitnessRefusal::Fork { .. } | WitnessRefusal::Proof { .. } => {
-                tracing::warn!(origin = request.origin(), %refusal, "a log submitted what does not continue it");
+            // Two roots for one size convict the log whoever submits them. A proof that does not hold convicts nobody: anyone
+            // can send a checkpoint with a bad one.
+            WitnessRefusal::Fork { .. } => {
+                tracing::warn!(origin = request.origin(), %refusal, "a log has two histories");
                 let Some(mut row) = row else { return Ok(()) };
-                let note = request.note.to_string();
+                let note = verified(&request.note, policy).to_string();
                 if MAX_REFUSED <= row.refused.len() || row.refused.contains(&note) {
                     return Ok(());
                 }
@@ -219,6 +220,7 @@ impl WitnessDesk {
             WitnessRefusal::Signature(_)
             | WitnessRefusal::Order { .. }
             | WitnessRefusal::Stale { .. }
+            | WitnessRefusal::Proof { .. }
             | WitnessRefusal::Empty
             | _ => return Ok(()),
         }
@@ -244,7 +246,7 @@ impl WitnessDesk {
         Ok(rows.into_iter().map(|(_, row)| shown(row)).collect())
     }
 
-    /// Checkpoints that the log of this origin signed and that do not continue what was cosigned.
+    /// Checkpoints that the log of this origin signed, of a size for which another root was cosigned.
     ///
     /// # Errors
     /// When the store fails.
@@ -264,10 +266,14 @@ fn at_file(file: &HighWater, source: std::io::Error) -> WitnessError {
     WitnessError::HighWater { path: file.path().to_owned(), source }
 }
 
-/// The note's text without signatures.
-fn bare(note: &Note) -> Note {
+/// The note with the lines of the log's known keys alone, which were verified; what else a submitter put there is dropped.
+fn verified(note: &Note, policy: &LogPolicy) -> Note {
+    let is_known =
+        |line: &&NoteSignature| policy.keys().iter().any(|key| key.name() == line.name && key.key_id() == line.key_id);
+    let lines = note.signatures().iter().filter(is_known).cloned();
     // The text was a note's, so it can be one again; the fallback keeps more lines than needed.
-    Note::sign(note.text().to_owned(), &[]).unwrap_or_else(|_| note.clone())
+    let bare = Note::sign(note.text().to_owned(), &[]).and_then(|bare| bare.with_signatures(lines));
+    bare.unwrap_or_else(|_| note.clone())
 }
 
 /// Where a log's row is: the hex SHA-256 of its origin, as in the monitoring address.

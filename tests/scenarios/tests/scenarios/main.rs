@@ -25,6 +25,7 @@ mod revocation;
 mod signaling;
 mod silence;
 mod sql;
+mod suites;
 mod tickets;
 mod tls;
 mod tokens;
