@@ -29,7 +29,7 @@ pub(crate) fn recheck(kind: HashKind, tlog: &Path, old: u64, new: u64) -> Result
         let mut roots = Vec::new();
         let mut known = below.into_iter().peekable();
         for tile in from / width..to.div_ceil(width) {
-            let Some(path) = TilePath::containing(Tile::Hashes(level), tile << shift << 8, new) else { continue };
+            let Some(path) = TilePath::containing(Tile::Hashes(level), tile * width, new) else { continue };
             let hashes = read_hashes(tlog, &path)?;
             if level == 0 {
                 check_entries(kind, tlog, tile * width, new, &hashes)?;

@@ -67,10 +67,10 @@ impl Witnessed {
             return Ok(());
         }
         disk::replace(&self.file, head.bytes())?;
-        self.head.send_replace(Some(head));
         while let Some(batch) = waiting.pop_front_if(|batch| batch.size <= size) {
             self.latency.observe(batch.since.elapsed(), batch.count);
         }
+        self.head.send_replace(Some(head));
         Ok(())
     }
 

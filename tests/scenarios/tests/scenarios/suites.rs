@@ -65,7 +65,10 @@ async fn a_stripped_line_and_a_twin_of_other_entries_do_not_hold() {
     // The twin of another log under the same name and key.
     std::fs::write(&file, note.to_string()).expect("it can be written");
     let twin = copy.join("ledger/tlog-sm3/tile/entries");
-    let bundle = std::fs::read_dir(&twin).expect("it is there").flatten().next().expect("a bundle").path();
+    let mut bundle = twin;
+    while bundle.is_dir() {
+        bundle = std::fs::read_dir(&bundle).expect("it is there").flatten().next().expect("a bundle").path();
+    }
     let mut bytes = std::fs::read(&bundle).expect("it can be read");
     let last = bytes.len() - 1;
     bytes[last] ^= 1;
