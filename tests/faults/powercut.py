@@ -13,7 +13,7 @@ import re
 import shutil
 from pathlib import Path
 
-from common import BASE, FAULT, Outcome, base, copy, judge, last_line, many, run, sample, scratch, tools
+from common import BASE, FAULT, Outcome, base, cannot_trace, copy, judge, last_line, many, run, sample, scratch, tools
 
 LINE = re.compile(r"^(\d+)\s+(?:<\.\.\. (\w+) resumed>|(\w+)\()(.*)$", re.S)
 TEXT = re.compile(r'"((?:\\x[0-9a-f]{2})*)"|<((?:\\x[0-9a-f]{2})+)>')
@@ -166,6 +166,8 @@ def events(log):
 
 def main(whole):
     outcome = Outcome("powercut")
+    if cannot_trace(outcome):
+        return outcome
     with scratch() as directory:
         directory = Path(directory)
         using = tools(directory)

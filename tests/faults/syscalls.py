@@ -9,7 +9,7 @@ import re
 import shutil
 from pathlib import Path
 
-from common import BASE, FAULT, HANGS, Outcome, base, copy, heads, judge, last_line, many, run, sample, scratch, tools
+from common import BASE, FAULT, HANGS, Outcome, base, cannot_trace, copy, heads, judge, last_line, many, run, sample, scratch, tools
 
 CALL = re.compile(r"^(\d+)\s+([a-z0-9_]+)\(")
 SYNCS = {"fsync", "fdatasync", "syncfs"}
@@ -41,6 +41,8 @@ def sites(log, place):
 
 def main(whole):
     outcome = Outcome("syscalls")
+    if cannot_trace(outcome):
+        return outcome
     with scratch() as directory:
         directory = Path(directory)
         using = tools(directory)
